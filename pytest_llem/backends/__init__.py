@@ -1,0 +1,1 @@
+"""Engines, one file each, found through the entry-point group ``pytest_llem.backends``."""

@@ -1,0 +1,95 @@
+"""The metrics: one name, one quantity, one unit; used by gates, tables and reports alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["METRICS", "PERCENTILES", "Metric", "show"]
+
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
+"""Suffix of a latency metric to the fraction of values at or below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What a metric's name stands for.
+
+    Attributes:
+        name: as written in studies and reports; its suffix is the unit.
+        unit: for reading.
+        title: one line of explanation.
+    """
+
+    name: str
+    unit: str
+    title: str
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Rates are better when higher; everything else is better when lower."""
+        return self.name.endswith("_per_s") or self.name == "output_tokens_per_j"
+
+    @property
+    def uses_energy(self) -> bool:
+        """Whether the metric is only as good as an energy reading."""
+        return self.unit in {"J", "W", "1/J"}
+
+
+_LATENCIES = {
+    "ttft": "time to first token",
+    "itl": "inter-token latency",
+    "tpot": "time per output token after the first: (last - first) / (n - 1)",
+    "e2e": "end-to-end time of a request",
+}
+
+_SINGLE = (
+    Metric("energy_j", "J", "energy of the experiment's own devices over the measured window"),
+    Metric("net_energy_j", "J", "energy above idle; may be negative"),
+    Metric("idle_energy_j", "J", "idle power times duration"),
+    Metric("energy_per_output_token_j", "J", "energy per generated token"),
+    Metric("net_energy_per_output_token_j", "J", "energy above idle per generated token"),
+    Metric("energy_per_token_j", "J", "energy per token, input and output"),
+    Metric("energy_per_request_j", "J", "energy per request"),
+    Metric("power_mean_w", "W", "energy divided by duration"),
+    Metric("idle_power_w", "W", "power with the engine loaded and no request"),
+    Metric("output_tokens_per_s", "1/s", "generated tokens per second"),
+    Metric("total_tokens_per_s", "1/s", "input and output tokens per second"),
+    Metric("requests_per_s", "1/s", "requests per second"),
+    Metric("output_tokens_per_j", "1/J", "generated tokens per joule"),
+    Metric("duration_s", "s", "length of the measured window"),
+    Metric("load_s", "s", "time to load the engine"),
+    Metric("peak_memory_bytes", "bytes", "peak memory of the device over the measured window"),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _SINGLE} | {
+    f"{family}_{suffix}_s": Metric(f"{family}_{suffix}_s", "s", f"{title}, {suffix}")
+    for family, title in _LATENCIES.items()
+    for suffix in ("mean", *PERCENTILES, "max")
+}
+"""Every metric this version reports, by name."""
+
+
+_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def show(value: float, unit: str) -> str:
+    """A value for reading: three significant digits, with a prefix where the unit takes one.
+
+    Counts per second and per joule are written out: nobody reads kilotokens. The same goes for
+    seconds: nobody reads kiloseconds.
+    """
+    if unit.startswith("1/"):
+        return f"{_digits(value)}{unit[1:]}"
+    size = abs(value)
+    factor, prefix = next((row for row in _PREFIXES if size >= row[0] * 0.9995), _PREFIXES[-1])
+    if size == 0:
+        factor, prefix = 1.0, ""
+    if unit == "s" and size >= 1:
+        factor, prefix = 1.0, ""
+    return f"{_digits(value / factor)} {prefix}{'B' if unit == 'bytes' else unit}"
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, never in exponent form."""
+    decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,91 @@
+"""The pytest plugin: options and the hooks that decide whether there is anything to do.
+
+Importing this module is all that a session without studies pays for; the rest is registered
+when the first study is collected, or when a report brings a result from an xdist worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llem.plugin import hookspecs
+from pytest_llem.plugin.naming import LeftOut, is_study, named_paths
+from pytest_llem.plugin.options import add_options
+
+__all__: list[str] = []
+
+_STUDIES = "pytest_llem.plugin.studies"
+_REPORTING = "pytest_llem.plugin.reporting"
+_MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options ``--llem-*`` and the ini settings ``llem_*``."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Offer the hooks of ``hookspecs``."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the marker; look at the paths named by the user."""
+    config.addinivalue_line("markers", _MARKER)
+    gatekeeper = _Gatekeeper(config)
+    config.pluginmanager.register(gatekeeper, "llem-gatekeeper")
+    if config.getoption("llem_json"):
+        # Its path is checked before anything is measured.
+        gatekeeper.load(_REPORTING)
+
+
+class _Gatekeeper:
+    """Notices studies and results; brings in the rest of the plugin for the first of either."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._named = named_paths(config)
+        self._left_out = LeftOut()
+
+    def load(self, name: str) -> Any:
+        """Import a part of the plugin and let it register itself, once."""
+        module: Any = importlib.import_module(name)
+        if not self._config.pluginmanager.is_registered(module):
+            self._config.pluginmanager.register(module, name)
+        module.register(self._config)
+        return module
+
+    def pytest_collect_file(
+        self, file_path: Path, parent: pytest.Collector
+    ) -> pytest.Collector | None:
+        """Collect a study that the user asked for; count the others."""
+        verdict = is_study(self._config, file_path, self._named)
+        if verdict == "left out":
+            self._left_out.paths.append(file_path)
+        if verdict != "collect":
+            return None
+        self.load(_REPORTING)
+        collector: pytest.Collector = self.load(_STUDIES).StudyFile.from_parent(
+            parent, path=file_path
+        )
+        return collector
+
+    def pytest_report_collectionfinish(self) -> list[str]:
+        """Say how to run the studies that were left out."""
+        return self._left_out.lines(self._config.rootpath)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Under xdist the first result comes on a report: the controller collects nothing."""
+        if hasattr(report, "llem"):
+            self.load(_REPORTING).receive(self._config, report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker what the user named: its own arguments don't show that."""
+        node.workerinput["llem_named"] = [str(path) for path in self._named]
+        node.workerinput["llem_session"] = node.workerinput["testrunuid"][:16]

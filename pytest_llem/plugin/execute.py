@@ -1,0 +1,154 @@
+"""Running a turn: measure, keep, then judge. The only place where all parts meet."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from pytest_llem.errors import EngineMissing, WorkerError
+from pytest_llem.plugin.session import LlemSession
+from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict
+from pytest_llem.results import gates
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.runners import local
+from pytest_llem.runners.conversation import converse
+from pytest_llem.study.load import Planned, Study
+
+__all__ = ["LlemFailed", "Turn", "judge", "measure", "outcome_of", "raise_failure"]
+
+_CHOSEN_BY_NOBODY = {"auto_detected", "default"}
+
+
+class LlemFailed(pytest.fail.Exception):
+    """A failure in the words of the study's reader.
+
+    Attributes:
+        where: ``file:line`` of the study.
+        headline: for one-line summaries.
+    """
+
+    def __init__(self, where: str, title: str, lines: Sequence[str]) -> None:
+        """Lay the failure out like an assertion: a place, then lines marked E."""
+        marked = [f"E   {line}" for text in lines for line in text.splitlines()]
+        super().__init__("\n".join([f"{where}: {title}", *marked]), pytrace=False)
+        self.where = where
+        self.headline = lines[0].splitlines()[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One cycle of an experiment, about to be measured.
+
+    Attributes:
+        file: of the study, as messages show it.
+        node: pytest's id of the test that measures.
+    """
+
+    study: Study
+    planned: Planned
+    runner: RunnerSpec
+    cycle: int
+    file: str
+    node: str
+
+    @property
+    def where(self) -> str:
+        """``file:line`` of the experiment."""
+        return f"{self.file}:{self.planned.line}"
+
+
+def measure(session: LlemSession, turn: Turn) -> Outcome:
+    """Make one measurement and keep what became of it, before anybody judges it."""
+    _gap(session, turn.study)
+    experiment = turn.planned.experiment
+    measurement = failure = skipped = None
+    try:
+        log = session.journal.log_path(turn.study.name, experiment.id, turn.cycle)
+        transport = local.start(experiment.backend, log)
+        measurement = converse(transport, experiment, turn.planned.digest, turn.cycle)
+    except EngineMissing as error:
+        if turn.runner.source in _CHOSEN_BY_NOBODY and not session.strict:
+            skipped = f"{error.message}; install it with: {error.fix}"
+        else:
+            failure = _failure(error)
+    except WorkerError as error:
+        failure = _failure(error)
+    outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped)
+    session.keep(turn.study.path, outcome)
+    session.journal.append(outcome)
+    return outcome
+
+
+def _failure(error: WorkerError) -> Failure:
+    return Failure(kind=error.kind, message=error.message, fix=error.fix, log_tail=error.log_tail)
+
+
+def outcome_of(
+    turn: Turn,
+    *,
+    measurement: Measurement | None = None,
+    failure: Failure | None = None,
+    skipped: str | None = None,
+) -> Outcome:
+    """What became of a turn, dated now."""
+    return Outcome(
+        study=turn.study.name,
+        file=turn.file,
+        node=turn.node,
+        experiment=turn.planned.experiment.id,
+        digest=turn.planned.digest,
+        cycle=turn.cycle,
+        runner=turn.runner,
+        finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        measurement=measurement,
+        failure=failure,
+        skipped=skipped,
+    )
+
+
+def _gap(session: LlemSession, study: Study) -> None:
+    """Wait between measurements: not before the first, and not after the last."""
+    gap = study.execution.gaps
+    if session.started and gap != "none":
+        time.sleep(gap)
+    session.started = True
+
+
+def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
+    """Fail or skip the running test as its outcome says.
+
+    Raises:
+        LlemFailed: for a failure, and in strict mode for a flawed measurement.
+        pytest.skip.Exception: for a skipped one.
+    """
+    title = f"{outcome.experiment} cycle {outcome.cycle} failed ({turn.runner.value} runner)"
+    if outcome.skipped:
+        pytest.skip(outcome.skipped)
+    if failure := outcome.failure:
+        fix = [f"fix: {failure.fix}"] if failure.fix else []
+        raise LlemFailed(turn.where, title, [failure.message, *fix])
+    if strict and outcome.measurement and outcome.measurement.integrity:
+        problems = [f"integrity: {problem}" for problem in outcome.measurement.integrity]
+        raise LlemFailed(turn.where, title, problems)
+
+
+def judge(
+    session: LlemSession, planned: Planned, selected: Sequence[int], outcomes: Mapping[int, Outcome]
+) -> tuple[Verdict, ...]:
+    """The verdicts of a gate over the selected cycles."""
+    missing = [cycle for cycle in selected if cycle not in outcomes]
+    if missing:
+        # Judging the rest would pass for a verdict on all of them.
+        cycles = ", ".join(f"c{cycle}" for cycle in missing)
+        reason = f"{cycles} did not run in this process; run the study without pytest-xdist's -n"
+        return (gates.without_cycles("failed", reason, planned.limits),)
+    return gates.judge(
+        planned.limits,
+        [outcomes[cycle] for cycle in selected],
+        allow_estimated=session.allow_estimated,
+        strict=session.strict,
+    )

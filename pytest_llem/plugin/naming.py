@@ -1,0 +1,59 @@
+"""Which files are studies, and whether the user asked for them.
+
+A bare ``pytest`` in an application's repository must not start hours of measuring.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+__all__ = ["LeftOut", "is_study", "named_paths"]
+
+
+def named_paths(config: pytest.Config) -> list[Path]:
+    """Paths that were given on the command line or in ``testpaths``; none for a bare pytest."""
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is not None:
+        return [Path(path) for path in worker_input.get("llem_named", [])]
+    if config.args_source == pytest.Config.ArgsSource.INVOCATION_DIR:
+        return []
+    base = config.invocation_params.dir
+    return [(base / argument.split("::")[0]).resolve() for argument in config.args]
+
+
+def is_study(
+    config: pytest.Config, path: Path, named: Sequence[Path]
+) -> Literal["collect", "left out", "no"]:
+    """Whether a file is a study, and one to be collected."""
+    path = path.resolve()
+    if path.suffix not in {".yaml", ".yml"}:
+        return "no"
+    if path in named:
+        return "collect"
+    if not any(fnmatch.fnmatch(path.name, pattern) for pattern in config.getini("llem_files")):
+        return "no"
+    if config.getini("llem_collect") == "always" or not set(named).isdisjoint(path.parents):
+        return "collect"
+    return "left out"
+
+
+@dataclass
+class LeftOut:
+    """Studies that were seen but not asked for."""
+
+    paths: list[Path] = field(default_factory=list)
+
+    def lines(self, root: Path) -> list[str]:
+        """One line for all of them, or none."""
+        if not self.paths:
+            return []
+        folder = self.paths[0].parent
+        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
+        count = f"{len(self.paths)} stud{'y' if len(self.paths) == 1 else 'ies'}"
+        return [f"llem: {count} left out; name a path to run them: pytest {shown}"]

@@ -1,0 +1,114 @@
+"""What a pytest session knows of its studies; one object, kept in the config's stash."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_llem.errors import RunnerError
+from pytest_llem.records import RunnerSpec
+from pytest_llem.results.journal import Journal
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.runners.resolve import parse_pairs, resolve
+
+__all__ = ["KEY", "LlemSession", "shown_path"]
+
+
+class LlemSession:
+    """Options, runners, journal and outcomes of one pytest process.
+
+    Attributes:
+        strict: whatever isn't a clean pass fails.
+        allow_estimated: gates judge estimates.
+        outcomes: (study file, experiment) to cycle to what became of it.
+        started: whether a measurement was made already, so that a gap is due before the next.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Read the options.
+
+        Raises:
+            pytest.UsageError: for a runner option that can't be understood.
+        """
+        self.strict = bool(config.getoption("llem_strict"))
+        self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
+        self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
+        self.started = False
+        self._config = config
+        self._journal: Journal | None = None
+        try:
+            self._cli = _cli_runners(config)
+            self._ini = parse_pairs(config.getini("llem_runners"), "ini llem_runners")
+        except RunnerError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    def runner(self, backend: str, study: Mapping[str, str]) -> RunnerSpec:
+        """Where a backend of a study runs.
+
+        Raises:
+            RunnerError: when the winning source names no runner.
+        """
+        variable = f"LLEM_RUNNER_{backend.upper()}"
+        sources = {
+            "cli": self._cli,
+            "env": {backend: os.environ.get(variable, "")},
+            "study": study,
+            "ini": self._ini,
+        }
+        return resolve(backend, sources)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of this process, begun at first use.
+
+        Raises:
+            ResultsError: when it can't be written.
+        """
+        if self._journal is None:
+            root = self._config.rootpath / self._config.getini("llem_results_dir")
+            worker_input = getattr(self._config, "workerinput", {})
+            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+            shared = worker_input.get("llem_session")
+            name = shared or f"{moment}-{secrets.token_hex(2)}"
+            self._journal = Journal(root / name, worker_input.get("workerid", "main"))
+        return self._journal
+
+    @property
+    def folder(self) -> Path | None:
+        """The directory of the session's results; None while nothing was written."""
+        return self._journal.folder if self._journal else None
+
+    def keep(self, path: Path, outcome: Outcome) -> None:
+        """Remember an outcome for the gate of its experiment."""
+        self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal:
+            self._journal.close()
+
+
+KEY = pytest.StashKey[LlemSession]()
+
+
+def _cli_runners(config: pytest.Config) -> dict[str, str]:
+    """Both spellings of the command line's choice; the specific one wins."""
+    pairs: Sequence[str] = config.getoption("llem_runner") or []
+    found = parse_pairs(pairs, "--llem-runner")
+    for backend in ("pytorch", "vllm", "tensorrt"):
+        if value := config.getoption(f"llem_runner_{backend}"):
+            found[backend] = value
+    return found
+
+
+def shown_path(config: pytest.Config, path: Path) -> str:
+    """A path as messages name it: relative to where pytest was called, when below it."""
+    for base in (config.invocation_params.dir, config.rootpath):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)

@@ -1,0 +1,57 @@
+"""Brought in with the first study: session state, fixtures, order, and results on reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pytest_llem.plugin import fixtures, scheduler
+from pytest_llem.plugin.collect import LlemItem, MeasurementItem, StudyFile
+from pytest_llem.plugin.execute import outcome_of
+from pytest_llem.plugin.session import KEY, LlemSession
+from pytest_llem.records import Failure, to_dict
+
+__all__ = ["StudyFile", "register"]
+
+
+def register(config: pytest.Config) -> None:
+    """Begin the session's state, its fixtures and its order; once."""
+    if KEY not in config.stash:
+        config.stash[KEY] = LlemSession(config)
+        config.pluginmanager.register(fixtures, "llem-fixtures")
+        config.pluginmanager.register(scheduler, "llem-scheduler")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Put the results on the report: plain data, so that xdist can carry them."""
+    report: pytest.TestReport = yield
+    if isinstance(item, LlemItem):
+        if call.when == "setup":
+            item.results = {}
+        if call.when == "setup" and call.excinfo and isinstance(item, MeasurementItem):
+            _keep_setup(item, report)
+        if report.skipped and not hasattr(report, "wasxfail"):
+            # A skip points at the study, not at this plugin.
+            reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
+            report.longrepr = (str(item.path), item.line, reason)
+        if item.results:
+            vars(report)["llem"] = item.results
+            item.results = {}
+    return report
+
+
+def _keep_setup(item: MeasurementItem, report: pytest.TestReport) -> None:
+    """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
+    turn = item.experiment.turn(item.cycle, item.nodeid)
+    if report.skipped:
+        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else "skipped"
+        outcome = outcome_of(turn, skipped=reason.removeprefix("Skipped: "))
+    else:
+        message = report.longreprtext.strip().splitlines() or ["setup failed"]
+        failure = Failure(kind="setup", message=message[-1].removeprefix("E").strip())
+        outcome = outcome_of(turn, failure=failure)
+    item.experiment.llem.keep(item.experiment.study.path, outcome)
+    item.results["outcomes"] = [to_dict(outcome)]

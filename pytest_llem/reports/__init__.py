@@ -1,0 +1,1 @@
+"""Reports: results as text. Each is a pure function; ``files`` alone writes."""

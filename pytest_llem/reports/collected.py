@@ -1,0 +1,69 @@
+"""All that a session collected, grouped for reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_llem.records import Measurement, Summary, Verdict
+from pytest_llem.results.gates import overall
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.statistics import summarise
+
+__all__ = ["Collected", "ExperimentResult", "GateResult"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """The verdicts of one gate."""
+
+    study: str
+    file: str
+    node: str
+    experiment: str
+    cycles: int
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> str:
+        """``passed``, ``failed`` or ``skipped``."""
+        return overall(self.verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentResult:
+    """An experiment with all its cycles."""
+
+    outcomes: tuple[Outcome, ...]
+    gate: GateResult | None
+
+    @property
+    def measurements(self) -> list[Measurement]:
+        """Of the cycles that were measured."""
+        return [o.measurement for o in self.outcomes if o.measurement]
+
+    @property
+    def summary(self) -> dict[str, Summary]:
+        """Each metric over the measured cycles; empty when there are none."""
+        return summarise(self.measurements)
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Outcomes and gates in the order they came in."""
+
+    outcomes: Sequence[Outcome]
+    gates: Sequence[GateResult]
+
+    def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
+        """(study, file, experiment) to what is known of it, in the order of first appearance."""
+        keys = dict.fromkeys((o.study, o.file, o.experiment) for o in self.outcomes)
+        keys |= dict.fromkeys((g.study, g.file, g.experiment) for g in self.gates)
+        gates = {(g.study, g.file, g.experiment): g for g in self.gates}
+        return {
+            key: ExperimentResult(
+                outcomes=tuple(o for o in self.outcomes if (o.study, o.file, o.experiment) == key),
+                gate=gates.get(key),
+            )
+            for key in keys
+        }

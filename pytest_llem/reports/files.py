@@ -1,0 +1,46 @@
+"""Writes reports: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from pytest_llem.errors import ResultsError
+
+__all__ = ["check_writable", "write"]
+
+
+def check_writable(path: Path) -> None:
+    """Find out that a report can't be written before hours have been spent on it.
+
+    Raises:
+        ResultsError: when the path is a directory, or its directory can't be made or written.
+    """
+    if path.is_dir():
+        raise ResultsError(f"{path} is a directory; name a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ResultsError(f"{path} can't be written: {error.strerror}") from error
+
+
+def write(path: Path, text: str) -> None:
+    """Put a text in place of a file, atomically.
+
+    Raises:
+        ResultsError: when the disk doesn't take it; an older file is then still whole.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ResultsError(f"{path} can't be written: {error.strerror}") from error

@@ -1,0 +1,44 @@
+"""The whole session as one JSON document."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_llem.records import to_dict
+from pytest_llem.reports.collected import Collected
+
+__all__ = ["SCHEMA_VERSION", "document"]
+
+SCHEMA_VERSION = 1
+
+
+def document(
+    collected: Collected, *, session: str, environment: dict[str, Any], exit_status: int
+) -> dict[str, Any]:
+    """Plain JSON data of a session.
+
+    Args:
+        collected: everything measured and judged.
+        session: name of its results directory.
+        environment: of the host.
+        exit_status: of pytest.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "session": session,
+        "exit_status": exit_status,
+        "environment": environment,
+        "measurements": [to_dict(outcome) for outcome in collected.outcomes],
+        "experiments": [
+            {
+                "study": study,
+                "file": file,
+                "experiment": experiment,
+                "cycles": len(result.outcomes),
+                "measured": len(result.measurements),
+                "statistics": {name: to_dict(s) for name, s in result.summary.items()},
+            }
+            for (study, file, experiment), result in collected.experiments().items()
+        ],
+        "gates": [{**to_dict(gate), "outcome": gate.outcome} for gate in collected.gates],
+    }

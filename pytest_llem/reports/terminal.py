@@ -1,0 +1,72 @@
+"""The table that a person reads after the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_llem.metrics import METRICS, show
+from pytest_llem.records import Summary
+from pytest_llem.reports.collected import Collected, ExperimentResult
+
+__all__ = ["lines"]
+
+_COLUMNS = {
+    "tokens/s": "output_tokens_per_s",
+    "energy/token": "energy_per_output_token_j",
+    "TTFT p50": "ttft_p50_s",
+    "TPOT p50": "tpot_p50_s",
+}
+"""Heading to metric; each shows the median of the cycles."""
+
+
+def lines(collected: Collected) -> Iterator[str]:
+    """A table for each study, then what needs saying below it."""
+    notes: dict[str, None] = {}
+    experiments = collected.experiments()
+    for study, file in dict.fromkeys(key[:2] for key in experiments):
+        rows = [["experiment", "cycles", *_COLUMNS, "gate"]]
+        for (s, f, name), result in experiments.items():
+            if (s, f) == (study, file):
+                rows.append(_row(name, result, notes))
+        yield f"{study} ({file})"
+        yield from _table(rows)
+        yield ""
+    for gate in collected.gates:
+        for verdict in gate.verdicts:
+            if verdict.outcome != "passed" or "within noise" in verdict.reason:
+                yield f"{gate.experiment}: {verdict.metric} {verdict.outcome}: {verdict.reason}"
+    yield from notes
+
+
+def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[str]:
+    summary = result.summary
+    cells = [_cell(metric, summary.get(metric), notes) for metric in _COLUMNS.values()]
+    for measurement in result.measurements:
+        for problem in measurement.integrity:
+            notes[f"{name}: integrity: {problem}"] = None
+    gate = result.gate.outcome if result.gate else "-"
+    return [name, f"{len(result.measurements)}/{len(result.outcomes)}", *cells, gate]
+
+
+def _cell(metric: str, summary: Summary | None, notes: dict[str, None]) -> str:
+    if summary is None:
+        return "-"
+    if summary.median is None:
+        notes[f"n/a: {metric}: {summary.reason}"] = None
+        return "n/a"
+    text = show(summary.median, METRICS[metric].unit)
+    if METRICS[metric].unit == "1/s":
+        text = text.removesuffix("/s")
+    if summary.quality == "estimated":
+        notes[f"est. = estimated, not measured: {summary.reason}"] = None
+        text += " est."
+    return text
+
+
+def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns as wide as their content; the first to the left, figures to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        yield "  ".join(cells).rstrip()

@@ -1,0 +1,1 @@
+"""Results: what was measured is kept first, then summed up, then judged."""

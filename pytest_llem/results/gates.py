@@ -1,0 +1,153 @@
+"""Gates: whether an experiment keeps the limits its study sets. Pure.
+
+| situation | verdict |
+| --- | --- |
+| limit kept / violated | passed / failed |
+| k of n cycles failed | failed, with the first cause |
+| all cycles skipped | skipped |
+| metric null | failed, with the reason |
+| metric estimated and estimates not allowed | skipped; strict: failed |
+| reading short or degraded | judged, with a line; strict: failed |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_llem.metrics import METRICS, show
+from pytest_llem.records import Judgement, Limit, Summary, Verdict
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.statistics import summarise_figures
+
+__all__ = ["judge", "judge_limit", "overall", "without_cycles"]
+
+
+def judge(
+    limits: Sequence[Limit], outcomes: Sequence[Outcome], *, allow_estimated: bool, strict: bool
+) -> tuple[Verdict, ...]:
+    """Judge all limits of an experiment by its cycles.
+
+    Args:
+        limits: of the study.
+        outcomes: of the selected cycles, one at least.
+        allow_estimated: judge estimated figures as if they were measured.
+        strict: whatever isn't a clean pass fails.
+    """
+    causes = [cause for outcome in outcomes if (cause := _cause(outcome, strict=strict))]
+    if causes:
+        reason = f"{len(causes)} of {len(outcomes)} cycles failed: {causes[0]}"
+        return (without_cycles("failed", reason, limits),)
+    measured = [outcome.measurement for outcome in outcomes if outcome.measurement]
+    if not measured:
+        reason = f"all cycles were skipped: {outcomes[0].skipped}"
+        return (without_cycles("failed" if strict else "skipped", reason, limits),)
+    return tuple(
+        judge_limit(
+            limit,
+            summarise_figures([measurement.metrics[limit.metric] for measurement in measured]),
+            allow_estimated=allow_estimated,
+            strict=strict,
+        )
+        for limit in limits
+    )
+
+
+def _cause(outcome: Outcome, *, strict: bool) -> str:
+    """Why a cycle failed; empty when it didn't."""
+    if outcome.failure:
+        return outcome.failure.message
+    if strict and outcome.measurement and outcome.measurement.integrity:
+        return f"integrity: {outcome.measurement.integrity[0]}"
+    return ""
+
+
+def without_cycles(outcome: Judgement, reason: str, limits: Sequence[Limit]) -> Verdict:
+    """The verdict of a gate whose cycles are not all there to be judged."""
+    return Verdict(
+        metric="cycles",
+        outcome=outcome,
+        measured=None,
+        limit="",
+        reason=reason,
+        where=limits[0].where if limits else "",
+    )
+
+
+def judge_limit(limit: Limit, summary: Summary, *, allow_estimated: bool, strict: bool) -> Verdict:
+    """Judge one limit by the median of the cycles."""
+    bounds = _bounds(limit)
+    if summary.median is None:
+        return _verdict(limit, "failed", summary, f"unmeasured, wanted {bounds}: {summary.reason}")
+    if summary.quality == "estimated" and not allow_estimated:
+        reason = "estimated, not measured, so not judged; --llem-allow-estimated judges it"
+        return _verdict(limit, "failed" if strict else "skipped", summary, reason)
+    text = f"{_shown(limit, summary.median)}{_difference(limit, summary.median)}"
+    text += f" (median of {summary.n}"
+    if summary.n > 1 and _spans(limit, summary):
+        text += ", within noise"
+    text += ")"
+    if summary.quality == "estimated":
+        text += ", estimated"
+    elif summary.quality != "ok":
+        text += f", reading {summary.quality}: {summary.reason}"
+    kept = _keeps(limit, summary.median) and (not strict or summary.quality == "ok")
+    return _verdict(limit, "passed" if kept else "failed", summary, text)
+
+
+def _verdict(limit: Limit, outcome: Judgement, summary: Summary, text: str) -> Verdict:
+    return Verdict(
+        metric=limit.metric,
+        outcome=outcome,
+        measured=summary.median,
+        limit=_bounds(limit),
+        reason=text,
+        where=limit.where,
+    )
+
+
+def _keeps(limit: Limit, value: float) -> bool:
+    above = limit.least is None or value >= limit.least
+    return above and (limit.most is None or value <= limit.most)
+
+
+def _spans(limit: Limit, summary: Summary) -> bool:
+    """Whether a bound lies within the range of the cycles."""
+    low, high = summary.low or 0.0, summary.high or 0.0
+    return any(low <= bound <= high for bound in (limit.least, limit.most) if bound is not None)
+
+
+def _difference(limit: Limit, value: float) -> str:
+    """How the value stands to the bound it breaks, or else to the one it keeps."""
+    broken_least = limit.least is not None and value < limit.least
+    if broken_least or limit.most is None:
+        return f" {'<' if broken_least else '≥'} {_bound(limit, limit.least, value)}"
+    sign = ">" if value > limit.most else "≤"
+    return f" {sign} {_bound(limit, limit.most, value)}"
+
+
+def _bound(limit: Limit, bound: float | None, value: float) -> str:
+    assert bound is not None
+    percent = f", {(value / bound - 1) * 100:+.1f} %" if bound else ""
+    return f"{_shown(limit, bound)}{percent}"
+
+
+def _bounds(limit: Limit) -> str:
+    """A limit as text: ``≥ 20.0/s``."""
+    parts = []
+    if limit.least is not None:
+        parts.append(f"≥ {_shown(limit, limit.least)}")
+    if limit.most is not None:
+        parts.append(f"≤ {_shown(limit, limit.most)}")
+    return " and ".join(parts)
+
+
+def _shown(limit: Limit, value: float) -> str:
+    return show(value, METRICS[limit.metric].unit)
+
+
+def overall(verdicts: Sequence[Verdict]) -> Judgement:
+    """The outcome of a gate: any failed fails it; else any passed passes it; else skipped."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    if "failed" in outcomes:
+        return "failed"
+    return "passed" if "passed" in outcomes else "skipped"

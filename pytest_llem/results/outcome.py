@@ -1,0 +1,33 @@
+"""What became of one measurement of a study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_llem.records import Failure, Measurement, RunnerSpec
+
+__all__ = ["Outcome"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """An experiment × cycle of a study, measured, failed or skipped: just one of the three is set.
+
+    Attributes:
+        study: name of the study.
+        file: of the study, as messages show it.
+        node: pytest's id of the test.
+        finished: when, in UTC, ISO 8601.
+    """
+
+    study: str
+    file: str
+    node: str
+    experiment: str
+    digest: str
+    cycle: int
+    runner: RunnerSpec
+    finished: str
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    skipped: str | None = None

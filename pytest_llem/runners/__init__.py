@@ -1,0 +1,1 @@
+"""Where a worker runs: the choice, the transport, and the conversation over it."""

@@ -1,0 +1,48 @@
+"""What is sent to a worker: its side of this package, as an archive Python can import from."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import io
+import zipfile
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+__all__ = ["bootstrap", "build"]
+
+_MODULES = ("__init__.py", "errors.py", "extensions.py", "metrics.py", "records.py")
+_FOLDERS = ("backends", "meters", "worker")
+_DISTRIBUTION = "pytest-llem"
+
+
+@functools.cache
+def bootstrap() -> str:
+    """The text of the worker's first program."""
+    return (resources.files("pytest_llem") / "worker" / "bootstrap.py").read_text("utf-8")
+
+
+@functools.cache
+def build() -> bytes:
+    """A zip of what a worker may import, with the metadata that its entry points need.
+
+    The same bytes for the same sources: dates are left out.
+    """
+    package = resources.files("pytest_llem")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in _MODULES:
+            _add(archive, package / name, f"pytest_llem/{name}")
+        for folder in _FOLDERS:
+            for file in sorted((package / folder).iterdir(), key=lambda file: file.name):
+                if file.name.endswith(".py"):
+                    _add(archive, file, f"pytest_llem/{folder}/{file.name}")
+        distribution = importlib.metadata.distribution(_DISTRIBUTION)
+        for name in ("METADATA", "entry_points.txt"):
+            path = f"pytest_llem-{distribution.version}.dist-info/{name}"
+            archive.writestr(zipfile.ZipInfo(path), distribution.read_text(name) or "")
+    return buffer.getvalue()
+
+
+def _add(archive: zipfile.ZipFile, file: Traversable, path: str) -> None:
+    archive.writestr(zipfile.ZipInfo(path), file.read_bytes())

@@ -1,0 +1,105 @@
+"""A worker as a subprocess of this one, on this host."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from pytest_llem.runners.archive import bootstrap, build
+
+__all__ = ["LocalTransport", "start"]
+
+_QUIET = {
+    # Nothing an engine measures here is anyone else's business.
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    # A thread pool of the tokenizer's must not compete with the engine.
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def start(backend: str, log: Path) -> LocalTransport:
+    """Start a worker with this interpreter.
+
+    Args:
+        backend: the engine it is for.
+        log: file for what it writes to standard error; made new.
+
+    Raises:
+        OSError: when the log can't be written or the process not be started.
+    """
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", bootstrap()],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env={**_QUIET, **os.environ},
+            start_new_session=True,
+            bufsize=0,
+        )
+    transport = LocalTransport(process, log)
+    archive = build()
+    header = {"archive_bytes": len(archive), "backend": backend}
+    transport.send(json.dumps(header).encode() + b"\n" + archive)
+    return transport
+
+
+class LocalTransport:
+    """Bytes to and from a subprocess that leads a process session of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Take a process with pipes at its standard input and output."""
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self._log = log
+
+    def send(self, data: bytes) -> None:
+        """Write to the worker; when it is gone the end of its output will tell."""
+        with contextlib.suppress(BrokenPipeError):
+            view = memoryview(data)
+            while view:
+                view = view[self._stdin.write(view) :]
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        """Next bytes of standard output, ``b""`` at its end, None when time is up."""
+        ready, _, _ = select.select([self._stdout], [], [], max(timeout_s, 0.0))
+        return os.read(self._stdout.fileno(), 1 << 16) if ready else None
+
+    def wait(self, timeout_s: float) -> int | None:
+        """Exit status, negative for a signal; None when it is still running after the time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(timeout_s)
+            # The watch process reports its worker's signal as a shell would.
+            return 128 - code if code > 128 else code
+        return None
+
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, the grace, SIGKILL; returns when the process is gone."""
+        if self._process.poll() is None and grace_s > 0:
+            self._process.terminate()
+            self.wait(grace_s)
+        # The end of its standard input makes the watch process end all it finds at once.
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+        if self.wait(2.0) is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._stdout.close()
+
+    def log_tail(self, lines: int) -> str:
+        """The last lines of the log, as text."""
+        with self._log.open(errors="replace") as file:
+            return "".join(collections.deque(file, maxlen=lines)).rstrip()

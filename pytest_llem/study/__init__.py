@@ -1,0 +1,1 @@
+"""Studies: YAML text becomes experiments, in the order they are measured in."""

@@ -1,0 +1,91 @@
+"""The worker's protocol: hello, then one request, then phases and a result.
+
+Frames are JSON objects, one a line. Standard output belongs to them alone: what an engine
+prints is sent to standard error. Worker to host: ``hello phase progress result error``;
+host to worker: ``request``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pytest_llem import __version__
+from pytest_llem.errors import LlemError
+from pytest_llem.extensions import BACKENDS, Backend, find
+from pytest_llem.records import Experiment, from_dict, to_dict
+from pytest_llem.worker import lifeline
+from pytest_llem.worker.measure import measure
+
+__all__ = ["PROTOCOL", "main"]
+
+PROTOCOL = 1
+
+
+class Frames:
+    """Writes frames to what was standard output, and keeps everybody else away from it."""
+
+    def __init__(self) -> None:
+        """Take standard output over; from now on prints go to standard error."""
+        self._fd = os.dup(1)
+        os.dup2(2, 1)
+
+    def send(self, frame: str, **fields: Any) -> None:
+        """Write one frame.
+
+        Raises:
+            ValueError: when a field isn't plain JSON data, or holds NaN or an infinity.
+        """
+        line = json.dumps({"frame": frame, **fields}, allow_nan=False).encode() + b"\n"
+        while line:
+            line = line[os.write(self._fd, line) :]
+
+
+def main(header: Mapping[str, Any]) -> NoReturn:
+    """Be a worker: answer one request, and exit at once.
+
+    The engine is closed by then; taking the interpreter down would cost two seconds more with
+    torch in it, for nothing.
+    """
+    lifeline.guard()
+    status = _serve(Frames(), header)
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
+    """Hello, request, result; returns the exit status."""
+    try:
+        backend = _hello(frames, header["backend"])
+        request = json.loads(sys.stdin.readline() or "null")
+        if request is None:
+            return lifeline.LOST
+        experiment = from_dict(Experiment, request["experiment"])
+        measurement = measure(experiment, request["digest"], request["cycle"], backend, frames.send)
+        frames.send("result", measurement=to_dict(measurement))
+    except Exception as error:
+        traceback.print_exc()
+        kind = "refused" if isinstance(error, LlemError) else type(error).__name__
+        frames.send("error", kind=kind, message=str(error) or type(error).__name__)
+        return 1
+    return 0
+
+
+def _hello(frames: Frames, name: str) -> Backend:
+    """Say who we are, and whether the engine is here; the host decides what follows."""
+    backend: Backend = find(BACKENDS, name)()
+    frames.send(
+        "hello",
+        protocol=PROTOCOL,
+        llem=__version__,
+        python=platform.python_version(),
+        backend=name,
+        versions=dict(backend.versions()),
+        install=backend.install,
+    )
+    return backend

@@ -1,0 +1,44 @@
+"""Checks that a run did what was asked; what they find casts doubt on every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from pytest_llem.extensions import Completion
+from pytest_llem.records import Experiment
+
+__all__ = ["check"]
+
+
+def check(experiment: Experiment, completions: Sequence[Completion]) -> tuple[str, ...]:
+    """What is wrong with a run, a line each; empty when nothing is."""
+    return tuple(_problems(experiment, completions))
+
+
+def _problems(experiment: Experiment, completions: Sequence[Completion]) -> Iterator[str]:
+    asked = experiment.prompts.count
+    if len(completions) != asked:
+        yield f"{len(completions)} of {asked} requests were answered"
+    checks = {
+        f"did not produce exactly {experiment.output_tokens} tokens": lambda c: (
+            c.timing.output_tokens != experiment.output_tokens
+            or len(c.token_ids) != c.timing.output_tokens
+        ),
+        f"did not have exactly {experiment.prompts.input_tokens} input tokens": lambda c: (
+            c.timing.input_tokens != experiment.prompts.input_tokens
+        ),
+        "have no time for each of their tokens": lambda c: (
+            len(c.timing.token_s) != c.timing.output_tokens
+        ),
+        "have times that run backwards": lambda c: (
+            not _ascending((c.timing.submitted_s, *c.timing.token_s))
+        ),
+    }
+    for problem, is_wrong in checks.items():
+        wrong = sum(map(is_wrong, completions))
+        if wrong:
+            yield f"{wrong} of {asked} requests {problem}"
+
+
+def _ascending(times: Sequence[float]) -> bool:
+    return all(before <= after for before, after in zip(times, times[1:]))

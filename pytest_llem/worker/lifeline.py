@@ -1,0 +1,180 @@
+"""The watch process: owns standard input, and ends every process of the worker with it.
+
+The worker may sit in a C call that holds the interpreter for minutes; a thread of its own could
+not react. So the first process watches, and the worker is its child. The watch
+
+* passes standard input on to the worker,
+* ends everything when it closes (whoever started us is gone): exit status 75,
+* ends everything politely on SIGTERM, and whatever the worker left behind when it is done.
+
+On Linux it adopts orphans, so that also a daemon or an engine's process in its own process
+group is found; elsewhere the process group is all that is ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+__all__ = ["LOST", "descendants", "guard"]
+
+LOST = 75
+"""Exit status of a worker whose starter went away (EX_TEMPFAIL of sysexits.h)."""
+
+_GRACE_S = 25.0
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def guard() -> None:
+    """Split into watch and worker; returns only in the worker, with stdin passed through.
+
+    Must run before any thread is started.
+    """
+    watch_pid = os.getpid()
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != watch_pid:  # it died before the line above took effect
+            os._exit(LOST)
+        os.dup2(read_end, 0)
+        os.close(read_end)
+        os.close(write_end)
+        return
+    os.close(read_end)
+    os._exit(_Watch(child, write_end).run())
+
+
+def descendants(root: int) -> list[int]:
+    """Pids of all processes below ``root``; empty where there is no /proc."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name in brackets may hold anything, so count fields from its end.
+            fields = entry.read_text(errors="replace").rpartition(")")[2].split()
+            if fields[0] != "Z":
+                parents[int(entry.parent.name)] = int(fields[1])
+    found: list[int] = []
+    level = {root}
+    while level:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        found += level
+    return found
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process on Linux; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+class _Watch:
+    """The loop of the watch process."""
+
+    def __init__(self, worker: int, pipe: int) -> None:
+        self._worker = worker
+        self._pipe = pipe
+        self._parent = os.getppid()
+        self._terminated = False
+        # The worker must see the end of its output as its own: keep none of it open.
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+
+    def run(self) -> int:
+        """Watch until the worker is done; returns the exit status for the watch itself."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(self._pipe, False)
+        signal.set_wakeup_fd(wake_write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        # A terminal's Ctrl-C is for pytest, which then tells us what to do.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        while True:
+            status = self._reap()
+            if status is not None:
+                self._kill_all()
+                return status
+            if self._terminated:
+                return self._end_politely()
+            ready, _, _ = select.select([0, wake_read], [], [], 0.25)
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+            # A stray copy of the pipe's other end would hide that the starter is gone.
+            if (0 in ready and not self._pass_on()) or os.getppid() != self._parent:
+                self._kill_all()
+                return LOST
+
+    def _on_terminate(self, *_: object) -> None:
+        self._terminated = True
+
+    def _pass_on(self) -> bool:
+        """Pass what arrived to the worker; False when whoever started us is gone."""
+        data = os.read(0, 1 << 16)
+        if not data:
+            return False
+        while data:
+            try:
+                data = data[os.write(self._pipe, data) :]
+            except BrokenPipeError:
+                return True  # the worker has ended; the loop will see that
+            except BlockingIOError:
+                # The worker doesn't read just now; that must not keep us from watching.
+                if self._has_ended():
+                    return True
+                if os.getppid() != self._parent:
+                    return False
+                select.select([], [self._pipe], [], 0.25)
+        return True
+
+    def _has_ended(self) -> bool:
+        """Whether the worker has ended, leaving its status for later."""
+        return os.waitid(os.P_PID, self._worker, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _reap(self) -> int | None:
+        """Collect ended children; the worker's exit status once it is among them."""
+        status = None
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, raw = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid == self._worker:
+                    status = os.waitstatus_to_exitcode(raw)
+        if status is not None and status < 0:
+            return 128 - status  # as a shell reports a signal
+        return status
+
+    def _end_politely(self) -> int:
+        deadline = time.monotonic() + _GRACE_S
+        os.kill(self._worker, signal.SIGTERM)
+        status = self._reap()
+        while status is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+            status = self._reap()
+        self._kill_all()
+        return 128 + signal.SIGTERM if status is None else status
+
+    def _kill_all(self) -> None:
+        """SIGKILL all below us until none is left; new ones may be started meanwhile."""
+        deadline = time.monotonic() + 5.0
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._worker, signal.SIGKILL)
+        while (pids := descendants(os.getpid())) and time.monotonic() < deadline:
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.005)
+            self._reap()
+        if sys.platform != "linux":
+            # No /proc and no orphans of ours: the group is the best there is.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.killpg(0, signal.SIGTERM)

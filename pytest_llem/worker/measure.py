@@ -1,0 +1,165 @@
+"""A measurement: load, idle, warm up, measure, close; each phase a window with its readings."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from pytest_llem.errors import LlemError
+from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, find, names
+from pytest_llem.records import Experiment, Measurement, Reading, Window
+from pytest_llem.worker import workload
+from pytest_llem.worker.environment import testbed
+from pytest_llem.worker.figures import Facts, figures
+from pytest_llem.worker.integrity import check
+
+__all__ = ["Emit", "Phases", "choose_meters", "measure"]
+
+Emit = Callable[..., None]
+"""Sends a frame: its kind, then its fields by name."""
+
+_PROGRESS_EVERY_S = 0.5
+
+
+class Phases:
+    """Times the phases of a measurement and reads the meters around each."""
+
+    def __init__(self, emit: Emit) -> None:
+        """Start with no meters: what can be read is known only when the device is."""
+        self.windows: list[Window] = []
+        self.meters: Sequence[Meter] = ()
+        self._emit = emit
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """A window around the body; it is recorded also when the body raises."""
+        self._emit("phase", phase=name)
+        tokens = [(meter, meter.start()) for meter in self.meters]
+        start_s = time.monotonic()
+        try:
+            yield
+        finally:
+            end_s = time.monotonic()
+            readings: list[Reading] = []
+            for meter, token in reversed(tokens):
+                readings.extend(meter.stop(token, start_s, end_s))
+            window = Window(
+                phase=name,
+                start_s=start_s,
+                duration_s=end_s - start_s,
+                readings=tuple(readings),
+            )
+            self.windows.append(window)
+
+
+def measure(
+    experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
+) -> Measurement:
+    """Measure one experiment once.
+
+    Raises:
+        LlemError: for what the experiment asks and this host can't do.
+        Exception: whatever the engine raises.
+    """
+    phases = Phases(emit)
+    with phases.phase("load"):
+        backend.preload()
+        engine = backend.load(experiment)
+    facts = engine.facts()
+    phases.meters, missing = choose_meters(experiment, facts.device)
+    completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
+    with phases.phase("close"):
+        engine.close()
+    totals = Facts.of(completions, peak, facts.device, missing)
+    return Measurement(
+        experiment=experiment.id,
+        digest=digest,
+        cycle=cycle,
+        windows=tuple(phases.windows),
+        metrics=figures(phases.windows, [c.timing for c in completions], totals),
+        tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
+        tokens_sha256=tokens_sha256(completions),
+        integrity=check(experiment, completions),
+        testbed=testbed(facts.device, phases.meters),
+        subject={
+            "backend": backend.name,
+            "versions": dict(backend.versions()),
+            "digest": digest,
+            "engine": dict(facts.details),
+        },
+    )
+
+
+def _run(
+    experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases, emit: Emit
+) -> tuple[tuple[Completion, ...], int | None]:
+    """Idle, warm-up and the measured run of a loaded engine."""
+    if experiment.idle != "none":
+        with phases.phase("idle"):
+            time.sleep(experiment.idle)
+    # Drawn before the window: making prompts is not inference.
+    requests = workload.measured(experiment, vocab_size)
+    _warm_up(experiment, engine, vocab_size, phases)
+    engine.reset_peak_memory()
+    with phases.phase("measure"):
+        completions = engine.run(requests, _progress(emit, len(requests.prompts)))
+    return completions, engine.peak_memory_bytes()
+
+
+def _warm_up(experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases) -> None:
+    requests = workload.warmup(experiment, vocab_size)
+    if requests is None or experiment.warmup == "none":
+        return
+    with phases.phase("warmup"):
+        deadline = time.monotonic() + experiment.warmup.timeout_s
+        size = experiment.batch_size
+        for first in range(0, len(requests.prompts), size):
+            if time.monotonic() > deadline:
+                break
+            batch = workload.part(requests, first, first + size)
+            engine.run(batch, lambda _: None)
+
+
+def _progress(emit: Emit, total: int) -> Callable[[int], None]:
+    """Report finished requests, seldom enough not to disturb the window."""
+    last = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PROGRESS_EVERY_S:
+            last = now
+            emit("progress", done=done, total=total)
+
+    return report
+
+
+def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str]:
+    """The meters to read for an experiment, and why a device may be left without.
+
+    ``auto`` takes every meter that has something to read here, and estimates only where nothing
+    measures.
+
+    Raises:
+        LlemError: when a meter named by the experiment doesn't exist or has nothing to read.
+    """
+    wanted = names(METERS) if experiment.meters == "auto" else list(experiment.meters)
+    meters: list[Meter] = [find(METERS, name)() for name in wanted]
+    usable = [meter for meter in meters if meter.domains(device)]
+    if experiment.meters == "auto":
+        measuring = [meter for meter in usable if not meter.estimates]
+        usable = measuring or usable
+    elif len(usable) < len(meters):
+        idle = ", ".join(meter.name for meter in meters if meter not in usable)
+        raise LlemError(f"meters that have nothing to read on device {device}: {idle}")
+    return usable, f"no meter here reads a {device} device (tried: {', '.join(wanted) or 'none'})"
+
+
+def tokens_sha256(completions: Sequence[Completion]) -> str:
+    """Digest of all generated token ids, in the order of the requests."""
+    digest = hashlib.sha256()
+    for completion in completions:
+        digest.update((",".join(map(str, completion.token_ids)) + "\n").encode())
+    return digest.hexdigest()
