@@ -335,7 +335,9 @@ def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
     return record
 
 
-_hints = functools.cache(typing.get_type_hints)
+@functools.cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _build(hint: Any, value: Any) -> Any:
@@ -343,15 +345,8 @@ def _build(hint: Any, value: Any) -> Any:
     origin = typing.get_origin(hint)
     if origin in {typing.Union, types.UnionType}:
         return _build_union(typing.get_args(hint), value)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        hints = _hints(hint)
-        names = {f.name for f in dataclasses.fields(hint)}
-        if unknown := set(value) - names:
-            raise ValueError(f"{hint.__name__}: unknown fields {sorted(unknown)}")
-        try:
-            return hint(**{key: _build(hints[key], item) for key, item in value.items()})
-        except TypeError as error:
-            raise ValueError(f"{hint.__name__}: {error}") from None
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+        return _build_record(hint, value)
     if origin is tuple and isinstance(value, (list, tuple)):
         return tuple(_build(typing.get_args(hint)[0], item) for item in value)
     if origin is Mapping and isinstance(value, Mapping):
@@ -359,6 +354,16 @@ def _build(hint: Any, value: Any) -> Any:
     if hint is Any or _is_scalar(hint, value):
         return value
     raise ValueError(f"expected {hint}, got {value!r:.80}")
+
+
+def _build_record(cls: Any, data: Mapping[str, Any]) -> Any:
+    hints = _hints(cls)
+    if unknown := set(data) - {f.name for f in dataclasses.fields(cls)}:
+        raise ValueError(f"{cls.__name__}: unknown fields {sorted(unknown)}")
+    try:
+        return cls(**{key: _build(hints[key], item) for key, item in data.items()})
+    except TypeError as error:
+        raise ValueError(f"{cls.__name__}: {error}") from None
 
 
 def _build_union(options: tuple[Any, ...], value: Any) -> Any:

@@ -23,7 +23,7 @@ __all__ = ["LlemFailed", "Turn", "judge", "measure", "outcome_of", "raise_failur
 _CHOSEN_BY_NOBODY = {"auto_detected", "default"}
 
 
-class LlemFailed(pytest.fail.Exception):
+class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
     """A failure in the words of the study's reader.
 
     Attributes:

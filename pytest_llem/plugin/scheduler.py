@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
             places.setdefault(item.path, []).append(index)
     for indices in places.values():
         ordered = in_order([item for i in indices if isinstance(item := items[i], LlemItem)])
-        for index, item in zip(indices, ordered):
+        for index, item in zip(indices, ordered, strict=True):
             items[index] = item
 
 

@@ -180,9 +180,8 @@ class _Conversation:
         kind, message = str(frame.get("kind")), str(frame.get("message"))
         if kind == "refused":
             self._fail("refused", message)
-        self._fail(
-            "raised", f"{self._experiment.backend} failed in {self._phase}: {kind}: {message}"
-        )
+        where = f"{self._experiment.backend} failed in {self._phase}"
+        self._fail("raised", f"{where}: {kind}: {message}")
 
     def _late(self) -> NoReturn:
         name = "load_timeout_s" if self._phase in {"start", "load"} else "timeout_s"

@@ -225,7 +225,8 @@ class _Loader:
         for item in planned:
             name = item.experiment.id
             if name in lines:
-                text = f"two experiments are called {name}, first on line {lines[name]}; give them an id"
+                first = f"first on line {lines[name]}"
+                text = f"two experiments are called {name}, {first}; give them an id"
                 self._problems.append((item.line, text))
             lines.setdefault(name, item.line)
 

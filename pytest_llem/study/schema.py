@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import functools
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from pytest_llem.study.yaml_lines import Key
@@ -22,13 +22,13 @@ Problem = tuple[Key, str]
 
 
 @functools.cache
-def _adapter(cls: type[Any]) -> Any:
+def _adapter(cls: Any) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(cls)
 
 
-def validate(cls: type[_T], data: Mapping[str, Any]) -> tuple[_T | None, list[Problem]]:
+def validate(cls: Callable[..., _T], data: Mapping[str, Any]) -> tuple[_T | None, list[Problem]]:
     """The record that data describe, or everything that is wrong with them."""
     from pydantic import ValidationError
 
@@ -47,7 +47,7 @@ def nearest(name: str, accepted: Iterable[str]) -> str:
     return f"accepted: {', '.join(choices)}" if len(choices) <= 30 else "no name is near"
 
 
-def _problems(cls: type[Any], data: Any, errors: Iterable[Any]) -> list[Problem]:
+def _problems(cls: Any, data: Any, errors: Iterable[Any]) -> list[Problem]:
     """Pydantic's errors, one for each place, without the branches of unions in the path."""
     messages: dict[Key, list[str]] = {}
     for error in errors:
@@ -66,16 +66,16 @@ def _problems(cls: type[Any], data: Any, errors: Iterable[Any]) -> list[Problem]
 def _given(data: Any, key: Key) -> str:
     """What stands at a place, for messages that say what should."""
     for part in key:
-        if not (isinstance(data, (Mapping, list)) and _has(data, part)):
+        if not _has(data, part):
             return ""
         data = data[part]
     return f", not {data!r:.60}" if not isinstance(data, Mapping) else ""
 
 
-def _has(data: Mapping[Any, Any] | list[Any], part: str | int) -> bool:
+def _has(data: Any, part: str | int) -> bool:
     if isinstance(data, Mapping):
         return part in data
-    return isinstance(part, int) and part < len(data)
+    return isinstance(data, list) and isinstance(part, int) and part < len(data)
 
 
 _ABSENT = {"missing", "missing_argument"}
@@ -87,7 +87,7 @@ def _place(data: Any, loc: tuple[str | int, ...], *, absent: bool) -> Key:
     key: list[str | int] = []
     for index, part in enumerate(loc):
         last = index == len(loc) - 1
-        if isinstance(data, (Mapping, list)) and _has(data, part):
+        if _has(data, part):
             data = data[part]
             key.append(part)
         elif last and absent:
@@ -95,7 +95,7 @@ def _place(data: Any, loc: tuple[str | int, ...], *, absent: bool) -> Key:
     return tuple(key)
 
 
-def _message(cls: type[Any], key: Key, error: Any) -> str:
+def _message(cls: Any, key: Key, error: Any) -> str:
     if error["type"] in _UNKNOWN:
         return f"unknown field; {nearest(str(key[-1]), _fields(cls, key[:-1]))}"
     if error["type"] in _ABSENT:
@@ -103,7 +103,7 @@ def _message(cls: type[Any], key: Key, error: Any) -> str:
     return str(error["msg"]).partition(", unable")[0].replace("Input should", "should", 1)
 
 
-def _fields(cls: type[Any], key: Key) -> list[str]:
+def _fields(cls: Any, key: Key) -> list[str]:
     """Names of the fields at a place below a record class."""
     for part in key:
         options = [typing.get_type_hints(cls).get(str(part))]

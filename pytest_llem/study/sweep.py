@@ -72,7 +72,7 @@ def expand(
     if sweep or not listed:
         seen = set()
         for choice in itertools.product(*(list(enumerate(values)) for values in sweep.values())):
-            own = {key: value for key, (_, value) in zip(sweep, choice)}
+            own = {key: value for key, (_, value) in zip(sweep, choice, strict=True)}
             text = json.dumps(own, sort_keys=True, default=str)
             if text not in seen:
                 seen.add(text)
@@ -90,7 +90,7 @@ def _grid_point(
 ) -> Point:
     data = shared
     sources: list[tuple[Key, Key, Any]] = []
-    for (dotted, value), index in zip(own.items(), indices):
+    for (dotted, value), index in zip(own.items(), indices, strict=True):
         path: Key = tuple(dotted.split("."))
         nested: Any = value
         for part in reversed(path):

@@ -1,7 +1,8 @@
-"""From windows and request timings to the value of every metric; formulas are in docs/methodology.md."""
+"""From windows and timings to the value of every metric; see docs/methodology.md."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
@@ -208,7 +209,7 @@ def latencies(timings: Iterable[RequestTiming]) -> dict[str, list[float]]:
             continue
         found["ttft"].append(times[0] - timing.submitted_s)
         found["e2e"].append(times[-1] - timing.submitted_s)
-        found["itl"].extend(after - before for before, after in zip(times, times[1:]))
+        found["itl"].extend(after - before for before, after in itertools.pairwise(times))
         if len(times) > 1:
             found["tpot"].append((times[-1] - times[0]) / (len(times) - 1))
     return found
@@ -226,9 +227,9 @@ def latency_figures(timings: Sequence[RequestTiming]) -> dict[str, Figure]:
             reason = "needs two output tokens or more" if timings else "no request was made"
             found |= {f"{family}_{suffix}_s": _null(reason) for suffix in _SUFFIXES}
             continue
-        cuts = statistics.quantiles(
-            values * 2 if len(values) == 1 else values, n=100, method="inclusive"
-        )
+        # Two equal values stand for a single one, which quantiles() refuses before Python 3.13.
+        points = values * 2 if len(values) == 1 else values
+        cuts = statistics.quantiles(points, n=100, method="inclusive")
         numbers = {"mean": statistics.fmean(values), "max": max(values)}
         numbers |= {suffix: cuts[round(part * 100) - 1] for suffix, part in PERCENTILES.items()}
         found |= {f"{family}_{suffix}_s": Figure(value=n) for suffix, n in numbers.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from pytest_llem.extensions import Completion
@@ -41,4 +42,4 @@ def _problems(experiment: Experiment, completions: Sequence[Completion]) -> Iter
 
 
 def _ascending(times: Sequence[float]) -> bool:
-    return all(before <= after for before, after in zip(times, times[1:]))
+    return all(before <= after for before, after in itertools.pairwise(times))
