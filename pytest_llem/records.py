@@ -301,6 +301,11 @@ class Verdict:
     reason: str
     where: str = ""
 
+    @property
+    def text(self) -> str:
+        """One line for people; a verdict about the cycles as such needs no metric's name."""
+        return self.reason if self.metric == "cycles" else f"{self.metric}: {self.reason}"
+
 
 # --- over the wire -------------------------------------------------------------------------
 

@@ -239,7 +239,8 @@ class GateItem(LlemItem):
         failed = [verdict for verdict in result.verdicts if verdict.outcome == "failed"]
         if failed:
             title = f"gate of {result.experiment} failed"
-            lines = [f"{v.metric}: {v.reason}  [{v.where}]" for v in failed]
-            raise LlemFailed(failed[0].where, title, lines)
+            first = failed[0].where
+            lines = [v.text if v.where == first else f"{v.text}  [{v.where}]" for v in failed]
+            raise LlemFailed(first, title, lines)
         if result.outcome == "skipped":
-            pytest.skip("; ".join(f"{v.metric}: {v.reason}" for v in result.verdicts))
+            pytest.skip("; ".join(verdict.text for verdict in result.verdicts))

@@ -93,6 +93,7 @@ def outcome_of(
     measurement: Measurement | None = None,
     failure: Failure | None = None,
     skipped: str | None = None,
+    skip_wanted: bool = False,
 ) -> Outcome:
     """What became of a turn, dated now."""
     return Outcome(
@@ -107,6 +108,7 @@ def outcome_of(
         measurement=measurement,
         failure=failure,
         skipped=skipped,
+        skip_wanted=skip_wanted,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 __all__ = ["add_options"]
@@ -23,6 +25,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--llem-runner",
         dest="llem_runner",
         action="append",
+        type=_pair,
         metavar="BACKEND=RUNNER",
         help="Where a backend runs; may be given for several.",
     )
@@ -47,6 +50,14 @@ def add_options(parser: pytest.Parser) -> None:
         help="Fail whatever is not a clean pass: skipped, estimated, integrity flagged.",
     )
     _add_settings(parser)
+
+
+def _pair(text: str) -> str:
+    """Check the form of ``BACKEND=RUNNER`` while pytest can still say which option is wrong."""
+    backend, equals, _ = text.partition("=")
+    if not equals or not backend.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form BACKEND=RUNNER")
+    return text
 
 
 def _add_settings(parser: pytest.Parser) -> None:

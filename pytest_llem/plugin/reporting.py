@@ -68,8 +68,9 @@ class Reporting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a session that was to measure and didn't; write the report."""
-        if self._outcomes and not any(o.measurement for o in self._outcomes):
-            self._said.append(f"none of the {len(self._outcomes)} measurements was made")
+        wanted = [outcome for outcome in self._outcomes if not outcome.skip_wanted]
+        if wanted and not any(outcome.measurement for outcome in wanted):
+            self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:

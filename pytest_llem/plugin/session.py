@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llem.errors import RunnerError
 from pytest_llem.records import RunnerSpec
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
@@ -30,35 +29,26 @@ class LlemSession:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        """Read the options.
-
-        Raises:
-            pytest.UsageError: for a runner option that can't be understood.
-        """
+        """Read the options."""
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.started = False
         self._config = config
         self._journal: Journal | None = None
-        try:
-            self._cli = _cli_runners(config)
-            self._ini = parse_pairs(config.getini("llem_runners"), "ini llem_runners")
-        except RunnerError as error:
-            raise pytest.UsageError(str(error)) from error
 
     def runner(self, backend: str, study: Mapping[str, str]) -> RunnerSpec:
         """Where a backend of a study runs.
 
         Raises:
-            RunnerError: when the winning source names no runner.
+            RunnerError: when the winning source names no runner, or a setting can't be read.
         """
         variable = f"LLEM_RUNNER_{backend.upper()}"
         sources = {
-            "cli": self._cli,
+            "cli": _cli_runners(self._config),
             "env": {backend: os.environ.get(variable, "")},
             "study": study,
-            "ini": self._ini,
+            "ini": parse_pairs(self._config.getini("llem_runners"), "ini llem_runners"),
         }
         return resolve(backend, sources)
 

@@ -49,7 +49,7 @@ def _keep_setup(item: MeasurementItem, report: pytest.TestReport) -> None:
     turn = item.experiment.turn(item.cycle, item.nodeid)
     if report.skipped:
         reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else "skipped"
-        outcome = outcome_of(turn, skipped=reason.removeprefix("Skipped: "))
+        outcome = outcome_of(turn, skipped=reason.removeprefix("Skipped: "), skip_wanted=True)
     else:
         message = report.longreprtext.strip().splitlines() or ["setup failed"]
         failure = Failure(kind="setup", message=message[-1].removeprefix("E").strip())

@@ -34,7 +34,7 @@ def lines(collected: Collected) -> Iterator[str]:
     for gate in collected.gates:
         for verdict in gate.verdicts:
             if verdict.outcome != "passed" or "within noise" in verdict.reason:
-                yield f"{gate.experiment}: {verdict.metric} {verdict.outcome}: {verdict.reason}"
+                yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
 
 

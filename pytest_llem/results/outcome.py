@@ -18,6 +18,7 @@ class Outcome:
         file: of the study, as messages show it.
         node: pytest's id of the test.
         finished: when, in UTC, ISO 8601.
+        skip_wanted: it was skipped because the user said so, not because something is missing.
     """
 
     study: str
@@ -31,3 +32,4 @@ class Outcome:
     measurement: Measurement | None = None
     failure: Failure | None = None
     skipped: str | None = None
+    skip_wanted: bool = False

@@ -193,7 +193,7 @@ class _Conversation:
 
     def _ended(self) -> NoReturn:
         status = self._transport.wait(_EXIT_S)
-        how = f"exit status {status}"
+        how = "it closed its output and went on" if status is None else f"exit status {status}"
         if status is not None and status < 0:
             how = signal.Signals(-status).name
         fix = ""

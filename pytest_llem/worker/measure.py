@@ -140,21 +140,43 @@ def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str
     """The meters to read for an experiment, and why a device may be left without.
 
     ``auto`` takes every meter that has something to read here, and estimates only where nothing
-    measures.
+    measures. No domain is read twice: its energy would be counted twice.
 
     Raises:
-        LlemError: when a meter named by the experiment doesn't exist or has nothing to read.
+        LlemError: when a meter named by the experiment doesn't exist, has nothing to read, or
+            reads what another one reads.
     """
     wanted = names(METERS) if experiment.meters == "auto" else list(experiment.meters)
     meters: list[Meter] = [find(METERS, name)() for name in wanted]
     usable = [meter for meter in meters if meter.domains(device)]
     if experiment.meters == "auto":
         measuring = [meter for meter in usable if not meter.estimates]
-        usable = measuring or usable
-    elif len(usable) < len(meters):
-        idle = ", ".join(meter.name for meter in meters if meter not in usable)
-        raise LlemError(f"meters that have nothing to read on device {device}: {idle}")
+        usable = [meter for meter, other in _claims(measuring or usable, device) if other is None]
+    else:
+        _check_named(meters, device)
     return usable, f"no meter here reads a {device} device (tried: {', '.join(wanted) or 'none'})"
+
+
+def _claims(meters: Sequence[Meter], device: str) -> list[tuple[Meter, Meter | None]]:
+    """Each meter with the earlier one that reads one of its domains too, if any."""
+    owners: dict[str, Meter] = {}
+    claims: list[tuple[Meter, Meter | None]] = []
+    for meter in meters:
+        domains = meter.domains(device)
+        other = next((owners[domain] for domain in domains if domain in owners), None)
+        if other is None:
+            owners |= dict.fromkeys(domains, meter)
+        claims.append((meter, other))
+    return claims
+
+
+def _check_named(meters: Sequence[Meter], device: str) -> None:
+    """Refuse a choice of meters that can't be read as it stands."""
+    for meter, other in _claims(meters, device):
+        if not meter.domains(device):
+            raise LlemError(f"meter {meter.name} has nothing to read on device {device}")
+        if other is not None:
+            raise LlemError(f"meters {other.name} and {meter.name} read the same; name one of them")
 
 
 def tokens_sha256(completions: Sequence[Completion]) -> str:

@@ -1,0 +1,159 @@
+"""A third party's distribution: a backend and meters by Protocol, found through entry points.
+
+The backend does what its options say: it sleeps, and it fails in every way an engine can.
+Options: ``token_s`` (seconds a step), ``<way>_in: <phase>`` with the ways ``raise hang hold_gil
+exit kill print close_stdout`` and the phases ``load run close``; ``fail_once: path`` fails as
+long as the file isn't there, and makes it; ``grandchild: true`` starts a process in a session of
+its own; ``drop_tokens: n`` reports n tokens fewer; ``mark: path`` writes the phase there on entering it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_llem.extensions import Completion, EngineFacts, Workload
+from pytest_llem.records import Experiment, Quality, Reading, RequestTiming
+
+
+def _hold_gil() -> None:
+    # PyDLL doesn't release the interpreter around the call.
+    ctypes.PyDLL(None).sleep(600)
+
+
+def _close_stdout() -> None:
+    # Every descriptor but the standard three: the frames' own is among them.
+    os.closerange(3, 64)
+    time.sleep(600)
+
+
+_WAYS: dict[str, Callable[[], object]] = {
+    "hang": lambda: time.sleep(600),
+    "hold_gil": _hold_gil,
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "print": lambda: print("engine chatter", flush=True),  # noqa: T201
+    "close_stdout": _close_stdout,
+}
+
+
+class FakeBackend:
+    name = "fake"
+    install = "pip install llem-fake-engine"
+
+    def versions(self) -> Mapping[str, str | None]:
+        return {"llem-fake-engine": None if os.environ.get("LLEM_FAKE_MISSING") else "1.0"}
+
+    def preload(self) -> None:
+        """Nothing is heavy here."""
+
+    def load(self, experiment: Experiment) -> FakeEngine:
+        engine = FakeEngine(experiment.options)
+        engine.misbehave("load")
+        return engine
+
+
+class FakeEngine:
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self._options = options
+        self._peak = 0
+
+    def misbehave(self, phase: str) -> None:
+        if mark := self._options.get("mark"):
+            Path(mark).write_text(phase)
+        if self._options.get("grandchild") and phase == "load":
+            command = [sys.executable, "-c", "import time; time.sleep(600)"]
+            subprocess.Popen(command, start_new_session=True)
+        if self._options.get("raise_in") == phase:
+            raise RuntimeError(f"no luck in {phase}")
+        for way, act in _WAYS.items():
+            if self._options.get(f"{way}_in") == phase:
+                act()
+        if (once := self._options.get("fail_once")) and phase == "run":
+            path = Path(once)
+            if not path.exists():
+                path.touch()
+                raise RuntimeError("failed once")
+
+    def facts(self) -> EngineFacts:
+        return EngineFacts(vocab_size=256, device="cpu", details={"fake": True})
+
+    def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
+        self.misbehave("run")
+        done: list[Completion] = []
+        for prompt in workload.prompts:
+            done.append(self._complete(prompt, workload.output_tokens))
+            progress(len(done))
+        return tuple(done)
+
+    def _complete(self, prompt: Sequence[int], count: int) -> Completion:
+        submitted_s = time.monotonic()
+        times = []
+        for _ in range(count - int(self._options.get("drop_tokens", 0))):
+            time.sleep(float(self._options.get("token_s", 0.001)))
+            times.append(time.monotonic())
+        timing = RequestTiming(
+            submitted_s=submitted_s,
+            token_s=tuple(times),
+            input_tokens=len(prompt),
+            output_tokens=len(times),
+        )
+        return Completion(timing=timing, token_ids=tuple(range(len(times))))
+
+    def reset_peak_memory(self) -> None:
+        self._peak = 1_000_000
+
+    def peak_memory_bytes(self) -> int | None:
+        return self._peak
+
+    def close(self) -> None:
+        self.misbehave("close")
+
+
+class FixedMeter:
+    """10 W, whatever happens."""
+
+    name = "fixed"
+    estimates = False
+    quality: Quality = "ok"
+    reason: str | None = None
+    method: Literal["counter"] = "counter"
+
+    def domains(self, device: str) -> Sequence[str]:
+        return ("cpu:0",) if device == "cpu" else ()
+
+    def start(self) -> None:
+        """There is nothing to wait for."""
+
+    def stop(self, token: object, start_s: float, end_s: float) -> Sequence[Reading]:
+        energy_j = None if self.quality == "unmeasured" else 10.0 * (end_s - start_s)
+        return (
+            Reading(
+                domain="cpu:0",
+                meter=self.name,
+                method=self.method,
+                energy_j=energy_j,
+                uncertainty_j=None if energy_j is None else 0.01 * energy_j,
+                quality=self.quality,
+                reason=self.reason,
+            ),
+        )
+
+
+class ShortMeter(FixedMeter):
+    name = "short"
+    quality: Quality = "short"
+    reason = "the window is shorter than the counter's period"
+
+
+class BrokenMeter(FixedMeter):
+    name = "broken"
+    quality: Quality = "unmeasured"
+    reason = "the counter went away"
