@@ -81,9 +81,7 @@ def unmeasured(reason: str) -> Figure:
     return Figure(value=None, quality="unmeasured", reason=reason)
 
 
-def measurement(
-    *, metrics: dict[str, float | Figure] | None = None, **fields: Any
-) -> Measurement:
+def measurement(*, metrics: dict[str, float | Figure] | None = None, **fields: Any) -> Measurement:
     """A measurement whose metrics are all 1 but for those given."""
     given = {
         name: value if isinstance(value, Figure) else Figure(value=value)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.errors import RunnerError, StudyError
+from pytest_llem.errors import LlemError, RunnerError, StudyError
 from pytest_llem.plugin.execute import LlemFailed, Turn, judge, measure, raise_failure
 from pytest_llem.plugin.session import KEY, LlemSession, shown_path
 from pytest_llem.records import RunnerSpec, to_dict
@@ -135,6 +135,8 @@ class LlemItem(pytest.Function):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Our failures are written for the study's reader; all others as pytest would."""
         if not isinstance(excinfo.value, LlemFailed):
+            if isinstance(excinfo.value, LlemError):
+                return f"{self.experiment.shown}:{self.line}: {excinfo.value}"
             return super().repr_failure(excinfo, *args)
         shown = excinfo.getrepr(style="value")
         if shown.reprcrash is not None:

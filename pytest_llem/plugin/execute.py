@@ -77,6 +77,8 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
             failure = _failure(error)
     except WorkerError as error:
         failure = _failure(error)
+    except OSError as error:
+        failure = Failure(kind="start", message=f"the worker could not be started: {error}")
     outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped)
     session.keep(turn.study.path, outcome)
     session.journal.append(outcome)

@@ -33,7 +33,7 @@ def pytest_runtest_makereport(
         if call.when == "setup":
             item.results = {}
         if call.when == "setup" and call.excinfo and isinstance(item, MeasurementItem):
-            _keep_setup(item, report)
+            _keep_setup(item, report, call.excinfo)
         if report.skipped and not hasattr(report, "wasxfail"):
             # A skip points at the study, not at this plugin.
             reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
@@ -44,15 +44,19 @@ def pytest_runtest_makereport(
     return report
 
 
-def _keep_setup(item: MeasurementItem, report: pytest.TestReport) -> None:
+def _keep_setup(
+    item: MeasurementItem,
+    report: pytest.TestReport,
+    excinfo: pytest.ExceptionInfo[BaseException],
+) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
     turn = item.experiment.turn(item.cycle, item.nodeid)
     if report.skipped:
         reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else "skipped"
         outcome = outcome_of(turn, skipped=reason.removeprefix("Skipped: "), skip_wanted=True)
     else:
-        message = report.longreprtext.strip().splitlines() or ["setup failed"]
-        failure = Failure(kind="setup", message=message[-1].removeprefix("E").strip())
+        message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
+        failure = Failure(kind="setup", message=message)
         outcome = outcome_of(turn, failure=failure)
     item.experiment.llem.keep(item.experiment.study.path, outcome)
     item.results["outcomes"] = [to_dict(outcome)]

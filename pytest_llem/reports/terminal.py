@@ -44,6 +44,7 @@ def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[st
     for measurement in result.measurements:
         for problem in measurement.integrity:
             notes[f"{name}: integrity: {problem}"] = None
+        notes.update({f"{name}: warning: {text}": None for text in measurement.warnings})
     gate = result.gate.outcome if result.gate else "-"
     return [name, f"{len(result.measurements)}/{len(result.outcomes)}", *cells, gate]
 

@@ -50,14 +50,17 @@ def nearest(name: str, accepted: Iterable[str]) -> str:
 def _problems(cls: Any, data: Any, errors: Iterable[Any]) -> list[Problem]:
     """Pydantic's errors, one for each place, without the branches of unions in the path."""
     messages: dict[Key, list[str]] = {}
+    unknown: set[Key] = set()
     for error in errors:
         key = _place(data, error["loc"], absent=error["type"] in _ABSENT)
         texts = messages.setdefault(key, [])
+        if error["type"] in _UNKNOWN:
+            unknown.add(key)
         if (text := _message(cls, key, error)) not in texts:
             texts.append(text)
     # Inside a mapping that has errors of its own, "should be 'none'" only misleads.
     return [
-        (key, " or ".join(texts) + _given(data, key))
+        (key, " or ".join(texts) + ("" if key in unknown else _given(data, key)))
         for key, texts in messages.items()
         if not key or not any(other[: len(key)] == key and other != key for other in messages)
     ]

@@ -69,6 +69,7 @@ def measure(
         engine = backend.load(experiment)
     facts = engine.facts()
     phases.meters, missing = choose_meters(experiment, facts.device)
+    warnings = _prepare(experiment, engine, facts.vocab_size, phases)
     completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
@@ -82,6 +83,7 @@ def measure(
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),
+        warnings=warnings,
         testbed=testbed(facts.device, phases.meters),
         subject={
             "backend": backend.name,
@@ -95,31 +97,35 @@ def measure(
 def _run(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases, emit: Emit
 ) -> tuple[tuple[Completion, ...], int | None]:
-    """Idle, warm-up and the measured run of a loaded engine."""
-    if experiment.idle != "none":
-        with phases.phase("idle"):
-            time.sleep(experiment.idle)
+    """The measured run, and the device's peak memory over it."""
     # Drawn before the window: making prompts is not inference.
     requests = workload.measured(experiment, vocab_size)
-    _warm_up(experiment, engine, vocab_size, phases)
     engine.reset_peak_memory()
     with phases.phase("measure"):
         completions = engine.run(requests, _progress(emit, len(requests.prompts)))
     return completions, engine.peak_memory_bytes()
 
 
-def _warm_up(experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases) -> None:
+def _prepare(
+    experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
+) -> tuple[str, ...]:
+    """Idle and warm-up of a loaded engine; returns warnings."""
+    if experiment.idle != "none":
+        with phases.phase("idle"):
+            time.sleep(experiment.idle)
     requests = workload.warmup(experiment, vocab_size)
     if requests is None or experiment.warmup == "none":
-        return
+        return ()
     with phases.phase("warmup"):
         deadline = time.monotonic() + experiment.warmup.timeout_s
         size = experiment.batch_size
         for first in range(0, len(requests.prompts), size):
             if time.monotonic() > deadline:
-                break
+                made = f"{first} of {len(requests.prompts)} requests"
+                return (f"warm-up ended after {experiment.warmup.timeout_s:g} s with {made}",)
             batch = workload.part(requests, first, first + size)
             engine.run(batch, lambda _: None)
+    return ()
 
 
 def _progress(emit: Emit, total: int) -> Callable[[int], None]:

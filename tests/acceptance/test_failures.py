@@ -77,7 +77,9 @@ def test_a_failure_is_in_the_journal(project: Project) -> None:
 def test_a_meter_that_does_not_exist_is_named(project: Project) -> None:
     project.study("experiments: [{id: a, meters: [fixd]}]\nexecution: {cycles: 1}\n")
     result = project.run("benchmarks")
-    result.stdout.fnmatch_lines(["E   pytest_llem.meters: nothing is called 'fixd'; found: *fixed*"])
+    result.stdout.fnmatch_lines(
+        ["E   pytest_llem.meters: nothing is called 'fixd'; found: *fixed*"]
+    )
     assert result.ret == 1
 
 

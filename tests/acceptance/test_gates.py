@@ -68,7 +68,12 @@ ROWS = {
         ESTIMATED, "*a*2/2*est.*passed*", "passed", 0, ("--llem-allow-estimated",), "estimate"
     ),
     "metric estimated, strict": Row(
-        ESTIMATED, "E   energy_j: estimated, not measured, so *", "failed", 1, ("--llem-strict",), "estimate"
+        ESTIMATED,
+        "E   energy_j: estimated, not measured, so *",
+        "failed",
+        1,
+        ("--llem-strict",),
+        "estimate",
     ),
     "one judged, one estimated": Row(
         LIMIT + "{energy_j: {max: 1000}, requests_per_s: {min: 0.001}}\n",
@@ -95,7 +100,9 @@ ROWS = {
 def test_a_row_of_the_table(project: Project, tmp_path: Path, name: str) -> None:
     row = ROWS[name]
     body = row.body.replace("MARK", str(tmp_path / "mark"))
-    project.study("id: a\n" + body, header=HEADER.replace("meters: [fixed]", f"meters: [{row.meter}]"))
+    project.study(
+        "id: a\n" + body, header=HEADER.replace("meters: [fixed]", f"meters: [{row.meter}]")
+    )
     result = project.run(
         "benchmarks", "--llem-json=report.json", "--junitxml=junit.xml", *row.options
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import HEADER, Project
 
 STUDY = "id: a\nexecution: {cycles: 2}\nexpect: {energy_j: {max: 1000}}\n"
 
@@ -83,3 +83,13 @@ def test_a_report_without_any_study_is_still_written(project: Project) -> None:
     result = project.run("--llem-json=report.json")
     assert result.ret == 0
     assert json.loads((project.pytester.path / "report.json").read_text())["measurements"] == []
+
+
+def test_a_warm_up_cut_short_is_a_warning(project: Project) -> None:
+    header = HEADER.replace("warmup: none", "warmup: {prompts: 9, timeout_s: 0.01}")
+    body = "id: a\nexecution: {cycles: 1}\nfake: {token_s: 0.02}\n"
+    project.study(body, header=header)
+    result = project.run("benchmarks", "--llem-json=report.json")
+    (outcome,) = project.report()["measurements"]
+    assert outcome["measurement"]["warnings"] == ["warm-up ended after 0.01 s with 1 of 9 requests"]
+    result.stdout.fnmatch_lines(["a: warning: warm-up ended after 0.01 s with 1 of 9 requests"])

@@ -14,6 +14,8 @@ from pytest_llem.errors import LlemError
 from pytest_llem.extensions import Completion, Workload
 from pytest_llem.records import Experiment
 
+pytestmark = pytest.mark.engine
+
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
@@ -62,9 +64,7 @@ def test_left_padding_puts_the_end_of_each_prompt_last() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 17])
-def test_every_request_gets_exactly_its_tokens_and_a_time_for_each(
-    engine: Any, count: int
-) -> None:
+def test_every_request_gets_exactly_its_tokens_and_a_time_for_each(engine: Any, count: int) -> None:
     for completion, prompt in zip(run(engine, PROMPTS, count, 3), PROMPTS, strict=True):
         timing = completion.timing
         assert len(completion.token_ids) == timing.output_tokens == len(timing.token_s) == count
@@ -74,16 +74,18 @@ def test_every_request_gets_exactly_its_tokens_and_a_time_for_each(
         )
 
 
-def test_end_of_sequence_does_not_end_a_request(engine: Any) -> None:
+def test_end_of_sequence_does_not_end_a_request() -> None:
     # Make the model produce nothing but EOS.
     broken = load()
     eos = broken._model.config.eos_token_id
+    hidden = broken._model.lm_head.weight.shape[1]
+    bias = torch.zeros(broken._model.config.vocab_size)
+    bias[eos] = 1e3
+    broken._model.lm_head = torch.nn.Linear(hidden, len(bias))
     with torch.no_grad():
-        broken._model.lm_head.weight.zero_()
-        broken._model.lm_head.weight[eos] = 1e3
-        broken._model.model.norm.weight.abs_()
+        broken._model.lm_head.bias.copy_(bias)
     (completion,) = run(broken, [[5, 6, 7]], 6, 1)
-    assert len(completion.token_ids) == 6
+    assert completion.token_ids == (eos,) * 6
 
 
 def test_weights_come_from_the_seed() -> None:

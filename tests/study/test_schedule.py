@@ -19,5 +19,7 @@ def test_nothing_is_scheduled_for_nothing() -> None:
 @given(st.lists(st.text(), unique=True), st.integers(1, 5))
 def test_each_experiment_is_measured_in_each_cycle_just_once(names: list[str], cycles: int) -> None:
     order = interleaved(names, cycles)
-    assert sorted(order) == sorted((name, cycle) for name in names for cycle in range(1, cycles + 1))
+    assert sorted(order) == sorted(
+        (name, cycle) for name in names for cycle in range(1, cycles + 1)
+    )
     assert [cycle for _, cycle in order] == sorted(cycle for _, cycle in order)

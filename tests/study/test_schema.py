@@ -80,7 +80,11 @@ EXPERIMENT: list[tuple[dict[str, Any], Key, str]] = [
         ("dtype",),
         "should be 'auto', 'float32', 'float16' or 'bfloat16', not 'int8'",
     ),
-    ({"prompts": {"count": 0}}, ("prompts", "count"), "should be greater than or equal to 1, not 0"),
+    (
+        {"prompts": {"count": 0}},
+        ("prompts", "count"),
+        "should be greater than or equal to 1, not 0",
+    ),
     (
         {"prompts": {"cuont": {"a": 1}}},
         ("prompts", "cuont"),

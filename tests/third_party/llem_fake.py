@@ -4,7 +4,8 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 Options: ``token_s`` (seconds a step), ``<way>_in: <phase>`` with the ways ``raise hang hold_gil
 exit kill print close_stdout`` and the phases ``load run close``; ``fail_once: path`` fails as
 long as the file isn't there, and makes it; ``grandchild: true`` starts a process in a session of
-its own; ``drop_tokens: n`` reports n tokens fewer; ``mark: path`` writes the phase there on entering it.
+its own; ``drop_tokens: n`` reports n tokens fewer; ``mark: path`` writes the phase there on
+entering it.
 """
 
 from __future__ import annotations
