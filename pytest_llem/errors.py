@@ -56,8 +56,8 @@ class WorkerError(LlemError):
     """A worker did not deliver its measurement.
 
     Attributes:
-        kind: one word for the cause: ``missing``, ``raised``, ``crashed``, ``timeout``,
-            ``protocol`` or ``integrity``.
+        kind: one word for the cause: ``missing``, ``refused``, ``raised``, ``crashed``,
+            ``timeout`` or ``protocol``.
         fix: what to do about it; empty where that isn't known.
         log_tail: the last lines of the worker's log; empty where there are none.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from pytest_llem.extensions import Completion
@@ -81,7 +82,9 @@ def unmeasured(reason: str) -> Figure:
     return Figure(value=None, quality="unmeasured", reason=reason)
 
 
-def measurement(*, metrics: dict[str, float | Figure] | None = None, **fields: Any) -> Measurement:
+def measurement(
+    *, metrics: Mapping[str, float | Figure] | None = None, **fields: Any
+) -> Measurement:
     """A measurement whose metrics are all 1 but for those given."""
     given = {
         name: value if isinstance(value, Figure) else Figure(value=value)

@@ -198,6 +198,17 @@ def test_records_are_frozen(name: str) -> None:
         setattr(figure, name, None)
 
 
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (verdict(reason="too much"), "energy_j: too much"),
+        (verdict(metric="cycles", reason="1 of 2 cycles failed"), "1 of 2 cycles failed"),
+    ],
+)
+def test_a_verdict_is_told_in_a_line(given: Verdict, text: str) -> None:
+    assert given.text == text
+
+
 # --- runners -------------------------------------------------------------------------------
 
 IMAGE = "host:5000/group/img:tag@sha256:" + "0" * 64

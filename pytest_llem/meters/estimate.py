@@ -3,13 +3,15 @@
 Energy = CPUs × 0.74 W × time + (3.5 W − 0.74 W) × CPU time of this process and those below it.
 The two constants are the average watts per logical CPU at 0 % and at 100 % utilisation of the
 Cloud Carbon Footprint methodology (appendix I, AWS), which derives them from SPECpower results.
-Per processor family the same source has 1.69 W to 8.58 W at 100 %, so the figure may be wrong by
-a factor of two; docs/methodology.md lists the assumptions.
+They are shares of a whole server, memory included. Per processor family the same source has 1.69 W
+to 8.58 W at 100 %: the figure may be wrong by more than a factor of two; docs/methodology.md lists
+the assumptions.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -48,14 +50,15 @@ class EstimateMeter:
 
     def stop(self, token: _Start, start_s: float, end_s: float) -> Sequence[Reading]:
         """Turn the CPU time since then into joules."""
-        joules = model_j(end_s - start_s, cpu_time_s() - token.cpu_s, cpu_count())
+        # A grandchild that ended meanwhile takes its time away: less than none is impossible.
+        cpu_s = max(0.0, cpu_time_s() - token.cpu_s)
+        joules = model_j(end_s - start_s, cpu_s, cpu_count())
         return (
             Reading(
                 domain="cpu:0",
                 meter=self.name,
                 method="estimate",
                 energy_j=joules,
-                uncertainty_j=0.0,
                 systematic=RELATIVE_UNCERTAINTY,
                 quality="estimated",
                 reason="modelled from CPU time; nothing here measures the CPU's energy",
@@ -69,8 +72,9 @@ def model_j(duration_s: float, cpu_s: float, cpus: int) -> float:
 
 
 def cpu_time_s() -> float:
-    """CPU seconds of this process and, on Linux, of all living processes below it."""
-    own = time.process_time()
+    """CPU seconds of this process, of its ended children and, on Linux, of all that live below."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = time.process_time() + ended.ru_utime + ended.ru_stime
     if sys.platform != "linux":
         return own
     ticks = sum(_ticks(pid) for pid in descendants(os.getpid()))

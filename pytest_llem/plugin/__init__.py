@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from pytest_llem.plugin import hookspecs
-from pytest_llem.plugin.naming import LeftOut, is_study, named_paths
+from pytest_llem.plugin.naming import (
+    SESSION_NAME,
+    is_study,
+    left_out,
+    named_paths,
+    session_name,
+)
 from pytest_llem.plugin.options import add_options
 
 __all__: list[str] = []
@@ -36,6 +42,9 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Announce the marker; look at the paths named by the user."""
     config.addinivalue_line("markers", _MARKER)
+    if config.getini("llem_collect") not in {"named", "always"}:
+        raise pytest.UsageError("ini llem_collect: accepted are named and always")
+    config.stash[SESSION_NAME] = session_name(config)
     gatekeeper = _Gatekeeper(config)
     config.pluginmanager.register(gatekeeper, "llem-gatekeeper")
     if config.getoption("llem_json"):
@@ -49,7 +58,7 @@ class _Gatekeeper:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._named = named_paths(config)
-        self._left_out = LeftOut()
+        self._left_out: list[Path] = []
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -65,7 +74,7 @@ class _Gatekeeper:
         """Collect a study that the user asked for; count the others."""
         verdict = is_study(self._config, file_path, self._named)
         if verdict == "left out":
-            self._left_out.paths.append(file_path)
+            self._left_out.append(file_path)
         if verdict != "collect":
             return None
         self.load(_REPORTING)
@@ -76,7 +85,10 @@ class _Gatekeeper:
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how to run the studies that were left out."""
-        return self._left_out.lines(self._config.rootpath)
+        # Files beside a named one are seen too, but nobody misses them.
+        if not self._left_out or self._named:
+            return []
+        return [left_out(self._left_out, self._config.invocation_params.dir)]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -88,4 +100,4 @@ class _Gatekeeper:
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
-        node.workerinput["llem_session"] = node.workerinput["testrunuid"][:16]
+        node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]

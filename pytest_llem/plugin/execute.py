@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.plugin.session import LlemSession
-from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict
+from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict, to_dict
 from pytest_llem.results import gates
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import local
@@ -67,7 +67,7 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
     experiment = turn.planned.experiment
     measurement = failure = skipped = None
     try:
-        log = session.journal.log_path(turn.study.name, experiment.id, turn.cycle)
+        log = session.journal.log_path(turn.file, experiment.id, turn.cycle)
         transport = local.start(experiment.backend, log)
         measurement = converse(transport, experiment, turn.planned.digest, turn.cycle)
     except EngineMissing as error:
@@ -104,6 +104,7 @@ def outcome_of(
         node=turn.node,
         experiment=turn.planned.experiment.id,
         digest=turn.planned.digest,
+        config=to_dict(turn.planned.experiment),
         cycle=turn.cycle,
         runner=turn.runner,
         finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -148,7 +149,7 @@ def judge(
     if missing:
         # Judging the rest would pass for a verdict on all of them.
         cycles = ", ".join(f"c{cycle}" for cycle in missing)
-        reason = f"{cycles} did not run in this process; run the study without pytest-xdist's -n"
+        reason = f"{cycles} did not run in this process before; with pytest-xdist leave out -n"
         return (gates.without_cycles("failed", reason, planned.limits),)
     return gates.judge(
         planned.limits,

@@ -6,14 +6,17 @@ A bare ``pytest`` in an application's repository must not start hours of measuri
 from __future__ import annotations
 
 import fnmatch
+import os
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-__all__ = ["LeftOut", "is_study", "named_paths"]
+__all__ = ["SESSION_NAME", "is_study", "left_out", "named_paths", "session_name"]
+
+SESSION_NAME = pytest.StashKey[str]()
 
 
 def named_paths(config: pytest.Config) -> list[Path]:
@@ -43,17 +46,16 @@ def is_study(
     return "left out"
 
 
-@dataclass
-class LeftOut:
-    """Studies that were seen but not asked for."""
+def left_out(paths: Sequence[Path], base: Path) -> str:
+    """One line about studies that were seen and not asked for; paths relative to ``base``."""
+    folder = paths[0].parent
+    shown = folder.relative_to(base) if folder.is_relative_to(base) else folder
+    count = f"{len(paths)} stud{'y' if len(paths) == 1 else 'ies'}"
+    return f"llem: {count} left out; name a path to run them: pytest {shown}"
 
-    paths: list[Path] = field(default_factory=list)
 
-    def lines(self, root: Path) -> list[str]:
-        """One line for all of them, or none."""
-        if not self.paths:
-            return []
-        folder = self.paths[0].parent
-        shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
-        count = f"{len(self.paths)} stud{'y' if len(self.paths) == 1 else 'ies'}"
-        return [f"llem: {count} left out; name a path to run them: pytest {shown}"]
+def session_name(config: pytest.Config) -> str:
+    """Name of the session's results directory, the same in all workers of pytest-xdist."""
+    worker_input = getattr(config, "workerinput", {})
+    moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return str(worker_input.get("llem_session") or f"{moment}-{os.urandom(2).hex()}")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.plugin.session import KEY
+from pytest_llem.plugin.naming import SESSION_NAME
+from pytest_llem.plugin.session import results_folder, shown_path
 from pytest_llem.records import from_dict
 from pytest_llem.reports import files, json_report, terminal
 from pytest_llem.reports.collected import Collected, GateResult
@@ -79,7 +80,7 @@ class Reporting:
     def _write(self, session: pytest.Session, path: Path) -> None:
         data = json_report.document(
             self._collected,
-            session=self._folder.name if self._folder else "",
+            session=self._config.stash[SESSION_NAME],
             environment=environment(self._config.rootpath),
             exit_status=int(session.exitstatus),
         )
@@ -92,16 +93,11 @@ class Reporting:
         else:
             self._said.append(f"report: {path}")
 
-    @property
-    def _folder(self) -> Path | None:
-        session = self._config.stash.get(KEY, None)
-        return session.folder if session else None
-
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and where everything is."""
         table = list(terminal.lines(self._collected)) if self._outcomes or self._gates else []
-        if self._folder:
-            self._said.append(f"results: {self._folder}")
+        if (folder := results_folder(self._config)).exists():
+            self._said.append(f"results: {shown_path(self._config, folder)}")
         if not table and not self._said:
             return
         terminalreporter.section("llem")

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-import secrets
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from pytest_llem.errors import RunnerError
+from pytest_llem.extensions import BACKENDS, names
+from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.records import RunnerSpec
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners.resolve import parse_pairs, resolve
+from pytest_llem.study.schema import nearest
 
-__all__ = ["KEY", "LlemSession", "shown_path"]
+_WELL_KNOWN = ("pytorch", "vllm", "tensorrt")
+"""Backends with an option of their own, installed or not."""
+
+__all__ = ["KEY", "LlemSession", "results_folder", "shown_path"]
 
 
 class LlemSession:
@@ -44,13 +49,26 @@ class LlemSession:
             RunnerError: when the winning source names no runner, or a setting can't be read.
         """
         variable = f"LLEM_RUNNER_{backend.upper()}"
+        cli, ini = self._settings()
         sources = {
-            "cli": _cli_runners(self._config),
+            "cli": cli,
             "env": {backend: os.environ.get(variable, "")},
             "study": study,
-            "ini": parse_pairs(self._config.getini("llem_runners"), "ini llem_runners"),
+            "ini": ini,
         }
         return resolve(backend, sources)
+
+    def _settings(self) -> tuple[dict[str, str], dict[str, str]]:
+        """What the command line and the ini file say; a backend nobody knows is a typo."""
+        cli = _cli_runners(self._config)
+        ini = parse_pairs(self._config.getini("llem_runners"), "ini llem_runners")
+        known = {*_WELL_KNOWN, *names(BACKENDS)}
+        for source, values in (("cli", cli), ("ini llem_runners", ini)):
+            for name in values:
+                if name not in known:
+                    hint = nearest(name, known)
+                    raise RunnerError(f"{source}: unknown backend {name!r}; {hint}")
+        return cli, ini
 
     @property
     def journal(self) -> Journal:
@@ -60,18 +78,10 @@ class LlemSession:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            root = self._config.rootpath / self._config.getini("llem_results_dir")
             worker_input = getattr(self._config, "workerinput", {})
-            moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-            shared = worker_input.get("llem_session")
-            name = shared or f"{moment}-{secrets.token_hex(2)}"
-            self._journal = Journal(root / name, worker_input.get("workerid", "main"))
+            writer = worker_input.get("workerid", "main")
+            self._journal = Journal(results_folder(self._config), writer)
         return self._journal
-
-    @property
-    def folder(self) -> Path | None:
-        """The directory of the session's results; None while nothing was written."""
-        return self._journal.folder if self._journal else None
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
@@ -86,11 +96,17 @@ class LlemSession:
 KEY = pytest.StashKey[LlemSession]()
 
 
+def results_folder(config: pytest.Config) -> Path:
+    """Where the results of the session go."""
+    root = config.rootpath / config.getini("llem_results_dir")
+    return Path(root) / config.stash[SESSION_NAME]
+
+
 def _cli_runners(config: pytest.Config) -> dict[str, str]:
     """Both spellings of the command line's choice; the specific one wins."""
     pairs: Sequence[str] = config.getoption("llem_runner") or []
     found = parse_pairs(pairs, "--llem-runner")
-    for backend in ("pytorch", "vllm", "tensorrt"):
+    for backend in _WELL_KNOWN:
         if value := config.getoption(f"llem_runner_{backend}"):
             found[backend] = value
     return found

@@ -51,9 +51,13 @@ def _keep_setup(
 ) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
     turn = item.experiment.turn(item.cycle, item.nodeid)
-    if report.skipped:
-        reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else "skipped"
-        outcome = outcome_of(turn, skipped=reason.removeprefix("Skipped: "), skip_wanted=True)
+    if report.skipped and item.experiment.llem.strict:
+        failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
+        report.outcome = "failed"
+        report.longrepr = f"{turn.where}: {failure.message}"
+        outcome = outcome_of(turn, failure=failure)
+    elif report.skipped:
+        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         failure = Failure(kind="setup", message=message)

@@ -34,6 +34,7 @@ def document(
                 "study": study,
                 "file": file,
                 "experiment": experiment,
+                "config": dict(result.outcomes[0].config) if result.outcomes else None,
                 "cycles": len(result.outcomes),
                 "measured": len(result.measurements),
                 "statistics": {name: to_dict(s) for name, s in result.summary.items()},

@@ -4,7 +4,8 @@
 | --- | --- |
 | limit kept / violated | passed / failed |
 | k of n cycles failed | failed, with the first cause |
-| all cycles skipped | skipped |
+| all cycles skipped | skipped; strict: failed |
+| some cycles skipped | the others are judged; strict: failed |
 | metric null | failed, with the reason |
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
@@ -41,6 +42,9 @@ def judge(
     if not measured:
         reason = f"all cycles were skipped: {outcomes[0].skipped}"
         return (without_cycles("failed" if strict else "skipped", reason, limits),)
+    if strict and len(measured) < len(outcomes):
+        reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
+        return (without_cycles("failed", reason, limits),)
     return tuple(
         judge_limit(
             limit,

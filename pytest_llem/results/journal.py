@@ -50,9 +50,9 @@ class Journal:
         except OSError as error:
             raise ResultsError(f"{self._file.name}: {error.strerror}") from error
 
-    def log_path(self, study: str, experiment: str, cycle: int) -> Path:
-        """Where the worker of a measurement writes its log."""
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{study}.{experiment}.c{cycle}.log")
+    def log_path(self, file: str, experiment: str, cycle: int) -> Path:
+        """Where the worker of a measurement of a study file writes its log."""
+        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{file}.{experiment}.c{cycle}.log")
         return self.folder / "logs" / name
 
     def close(self) -> None:

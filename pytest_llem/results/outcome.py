@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_llem.records import Failure, Measurement, RunnerSpec
 
@@ -17,6 +19,7 @@ class Outcome:
         study: name of the study.
         file: of the study, as messages show it.
         node: pytest's id of the test.
+        config: the experiment's fields, defaults included.
         finished: when, in UTC, ISO 8601.
         skip_wanted: it was skipped because the user said so, not because something is missing.
     """
@@ -29,6 +32,7 @@ class Outcome:
     cycle: int
     runner: RunnerSpec
     finished: str
+    config: Mapping[str, Any] = field(default_factory=dict)
     measurement: Measurement | None = None
     failure: Failure | None = None
     skipped: str | None = None

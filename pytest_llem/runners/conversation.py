@@ -94,6 +94,7 @@ class _Conversation:
         self._reader = FrameReader()
         self._frames: list[dict[str, Any]] = []
         self._phase = "start"
+        self._requested = False
         self._limit_s = _HELLO_S
         self._deadline = time.monotonic() + _HELLO_S
 
@@ -108,6 +109,7 @@ class _Conversation:
             "cycle": cycle,
         }
         self._transport.send(json.dumps(request).encode() + b"\n")
+        self._requested = True
         while True:
             frame = self._next()
             if frame["frame"] == "phase":
@@ -184,12 +186,11 @@ class _Conversation:
         self._fail("raised", f"{where}: {kind}: {message}")
 
     def _late(self) -> NoReturn:
-        name = "load_timeout_s" if self._phase in {"start", "load"} else "timeout_s"
-        self._fail(
-            "timeout",
-            f"no end of {self._phase} within {self._limit_s:g} s",
-            fix=f"raise {name}, or make the experiment smaller",
-        )
+        fix = "see what keeps the interpreter from starting: the log, the disk, other processes"
+        if self._requested:
+            name = "load_timeout_s" if self._phase in {"start", "load"} else "timeout_s"
+            fix = f"raise {name}, or make the experiment smaller"
+        self._fail("timeout", f"no end of {self._phase} within {self._limit_s:g} s", fix)
 
     def _ended(self) -> NoReturn:
         status = self._transport.wait(_EXIT_S)

@@ -112,13 +112,19 @@ def energy(readings: Iterable[Reading], prefix: str, no_meter: str) -> Figure:
     qualities = {reading.quality for reading in own}
     if "estimated" in qualities and len(qualities) > 1:
         return _null("some of the experiment's devices were measured and others only estimated")
-    variances = [reading.uncertainty_j or 0.0 for reading in own]
+    spreads = [reading.uncertainty_j for reading in own]
     return Figure(
         value=sum(reading.energy_j or 0.0 for reading in own),
-        uncertainty=math.hypot(*variances),
+        uncertainty=_quadrature(spreads),
         quality=_worst(qualities),
         reason="; ".join(reading.reason for reading in own if reading.reason) or None,
     )
+
+
+def _quadrature(spreads: Iterable[float | None]) -> float | None:
+    """Root of the sum of squares; unknown when any is."""
+    known = list(spreads)
+    return None if None in known else math.hypot(*(spread or 0.0 for spread in known))
 
 
 def _worst(qualities: Iterable[Quality]) -> Quality:
@@ -168,7 +174,7 @@ def _energies(window: Window, idle: Window | None, facts: Facts) -> dict[str, Fi
         lambda total, base: total - base,
         gross,
         idle_energy,
-        uncertainty=math.hypot(gross.uncertainty or 0.0, idle_energy.uncertainty or 0.0),
+        uncertainty=_quadrature([gross.uncertainty, idle_energy.uncertainty]),
     )
     return {
         "energy_j": gross,

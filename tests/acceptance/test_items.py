@@ -215,14 +215,16 @@ def test_under_xdist_each_item_runs_once_and_the_report_has_all(project: Project
     made = sorted((m["experiment"], m["cycle"]) for m in project.report()["measurements"])
     assert made == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     assert sorted((m["experiment"], m["cycle"]) for m in project.journal()) == made
-    result.stdout.fnmatch_lines(["a  *2/2*"])
+    result.stdout.fnmatch_lines(["a  *2/2*", f"results: results/{project.report()['session']}"])
 
 
 def test_a_gate_never_judges_cycles_that_ran_elsewhere(project: Project) -> None:
     project.study("id: a\nexecution: {cycles: 2}\nexpect: {energy_j: {max: 1000}}\n")
     result = project.run("benchmarks", "-n3")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.fnmatch_lines(["E   c* did not run in this process; run the study without *-n"])
+    result.stdout.fnmatch_lines(
+        ["E   c* did not run in this process before; with pytest-xdist leave out -n"]
+    )
 
 
 def test_a_bare_pytest_under_xdist_leaves_studies_out_too(project: Project) -> None:

@@ -22,6 +22,8 @@ def test_the_report_holds_everything_measured_and_judged(project: Project) -> No
     assert first["testbed"]["meters"] == {"fixed": ["cpu:0"]}
     (experiment,) = report["experiments"]
     assert experiment["statistics"]["energy_j"]["n"] == 2
+    assert experiment["config"]["prompts"]["input_tokens"] == 4
+    assert (project.pytester.path / "results" / report["session"]).is_dir()
     (gate,) = report["gates"]
     assert gate["verdicts"][0]["where"] == "benchmarks/s.study.yaml:11"
 

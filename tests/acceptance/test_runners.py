@@ -51,6 +51,20 @@ def test_a_value_that_is_no_runner_is_refused_with_its_source(project: Project, 
     assert result.ret == pytest.ExitCode.INTERRUPTED
 
 
+@pytest.mark.parametrize(
+    ("source", "arguments", "ini"),
+    [("cli", ["--llem-runner=fkae=local"], ""), ("ini llem_runners", [], "llem_runners = fkae=local")],
+)
+def test_a_misspelt_backend_is_never_ignored(
+    project: Project, source: str, arguments: list[str], ini: str
+) -> None:
+    project.study(CYCLE)
+    project.pytester.makeini(f"[pytest]\n{ini}")
+    result = project.run("benchmarks", *arguments)
+    result.stdout.fnmatch_lines([f"{source}: unknown backend 'fkae'; did you mean fake?"])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+
+
 def test_an_option_without_a_sign_is_a_usage_error(project: Project) -> None:
     project.study(CYCLE)
     result = project.run("benchmarks", "--llem-runner=fake")
@@ -96,3 +110,6 @@ def test_a_skip_of_the_users_own_is_no_failure(project: Project) -> None:
     result = project.run("benchmarks")
     result.assert_outcomes(skipped=1)
     assert result.ret == 0
+    strict = project.run("benchmarks", "--llem-strict")
+    strict.stdout.fnmatch_lines(["benchmarks/s.study.yaml:1: skipped, and strict: not today"])
+    assert strict.ret == 1

@@ -71,7 +71,6 @@ def test_null_means_not_set() -> None:
 
 @pytest.mark.parametrize("shared", [{"prompts": {"count": 1}}, {}], ids=["shared", "not shared"])
 def test_null_of_a_dotted_key_means_not_set(shared: dict[str, Any]) -> None:
-    # BUG: where no shared mapping is merged with, {"count": None} stays as it is and is refused.
     (point,) = points(shared, {"prompts.count": [None]})
     assert point.data.get("prompts", {}) == {}
 
@@ -83,7 +82,10 @@ def test_a_study_without_grid_and_list_is_one_experiment() -> None:
 
 def test_listed_experiments_follow_the_grid_and_are_merged_with_the_shared_fields() -> None:
     shared = {"model": "m", "prompts": {"count": 1, "input_tokens": 2}, "seed": 3}
-    listed = [{"id": "b", "prompts": {"count": 9}, "seed": None}, {"model": "n"}]
+    listed: list[dict[str, Any]] = [
+        {"id": "b", "prompts": {"count": 9}, "seed": None},
+        {"model": "n"},
+    ]
     found = points(shared, {"batch_size": [1]}, listed)
     assert [point.data for point in found] == [
         {**shared, "batch_size": 1},
@@ -98,7 +100,11 @@ def test_a_list_without_a_grid_is_all_there_is() -> None:
 
 
 def test_fields_are_located_where_they_were_written() -> None:
-    sweep = {"batch_size": [1], "prompts": [{"count": 2}], "warmup.prompts": [3]}
+    sweep: dict[str, list[Any]] = {
+        "batch_size": [1],
+        "prompts": [{"count": 2}],
+        "warmup.prompts": [3],
+    }
     shared = {"model": "m", "expect": {"energy_j": {"max": 1}}}
     grid, listed = points(shared, sweep, [{"id": "b", "expect": {"load_s": {}}}])
     assert grid.locate(("batch_size",)) == ("sweep", "batch_size", 0)

@@ -171,7 +171,7 @@ def test_a_merged_key_has_the_line_it_was_written_on(
         ("a: [1\nb: 2", 2, "not valid YAML: "),
         ("a: 'x\n", 2, "not valid YAML: "),
         ("a: *b", 1, "not valid YAML: found undefined alias"),
-        ("a: 1\n---\nb: 2", 3, "not valid YAML: "),
+        ("a: 1\n---\nb: 2", 2, "not valid YAML: "),
         ("a: 1\nb: !!python/name:os.system x", 2, "not valid YAML: "),
         ("a: 1\nb: =", 2, "not valid YAML: "),
         ("a: 1\n<<: 5", 2, "not valid YAML: "),

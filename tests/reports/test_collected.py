@@ -1,0 +1,54 @@
+"""Outcomes and gates, grouped by experiment."""
+
+from __future__ import annotations
+
+from pytest_llem.records import Failure
+from pytest_llem.reports.collected import Collected
+from tests.builders import gate, measurement, outcome, verdict
+
+
+def test_cycles_are_grouped_by_experiment_in_the_order_of_appearance() -> None:
+    given = [
+        outcome(experiment="b", cycle=1),
+        outcome(experiment="a", cycle=1),
+        outcome(experiment="b", cycle=2),
+    ]
+    found = Collected(given, []).experiments()
+    assert list(found) == [("s", "s.study.yaml", "b"), ("s", "s.study.yaml", "a")]
+    assert found["s", "s.study.yaml", "b"].outcomes == (given[0], given[2])
+    assert found["s", "s.study.yaml", "a"].outcomes == (given[1],)
+
+
+def test_experiments_of_one_name_in_two_studies_or_files_are_two() -> None:
+    given = [outcome(), outcome(study="t"), outcome(file="t.study.yaml")]
+    assert len(Collected(given, []).experiments()) == 3
+
+
+def test_a_gate_belongs_to_its_experiment() -> None:
+    found = Collected([outcome(), outcome(experiment="b")], [gate(verdict())]).experiments()
+    assert [result.gate for result in found.values()] == [gate(verdict()), None]
+
+
+def test_a_gate_without_outcomes_is_an_experiment_too() -> None:
+    (result,) = Collected([], [gate(verdict("failed"))]).experiments().values()
+    assert result.outcomes == ()
+    assert result.gate is not None
+    assert result.gate.outcome == "failed"
+
+
+def test_only_what_was_measured_is_summed_up() -> None:
+    given = [
+        outcome(measurement=measurement(metrics={"energy_j": 2.0})),
+        outcome(cycle=2, measurement=None, failure=Failure(kind="raised", message="boom")),
+        outcome(cycle=3, measurement=None, skipped="why not"),
+        outcome(cycle=4, measurement=measurement(metrics={"energy_j": 4.0})),
+    ]
+    (result,) = Collected(given, []).experiments().values()
+    assert len(result.measurements) == 2
+    assert result.summary["energy_j"].n == 2
+    assert result.summary["energy_j"].median == 3.0
+
+
+def test_nothing_measured_has_no_summary() -> None:
+    (result,) = Collected([outcome(measurement=None, skipped="x")], []).experiments().values()
+    assert (result.measurements, result.summary) == ([], {})

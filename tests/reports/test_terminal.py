@@ -1,0 +1,180 @@
+"""The table after the run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_llem.records import Failure, Figure, Verdict
+from pytest_llem.reports.collected import Collected
+from pytest_llem.reports.terminal import lines
+from pytest_llem.results.outcome import Outcome
+from tests.builders import estimated, gate, measurement, outcome, unmeasured, verdict
+
+
+def measured(name: str = "a", *, cycle: int = 1, **metrics: float | Figure) -> Outcome:
+    return outcome(
+        experiment=name,
+        cycle=cycle,
+        measurement=measurement(experiment=name, cycle=cycle, metrics=dict(metrics)),
+    )
+
+
+PLAIN: dict[str, Any] = {
+    "output_tokens_per_s": 1234.0,
+    "energy_per_output_token_j": 0.123,
+    "ttft_p50_s": 0.0456,
+    "tpot_p50_s": 0.00789,
+}
+
+
+def test_a_session_of_nothing_has_nothing_to_say() -> None:
+    assert list(lines(Collected([], []))) == []
+
+
+def test_an_experiment_is_a_row_of_medians() -> None:
+    assert list(lines(Collected([measured(**PLAIN)], [gate(verdict())]))) == [
+        "s (s.study.yaml)",
+        "experiment  cycles  tokens/s  energy/token  TTFT p50  TPOT p50    gate",
+        "a              1/1     1,234        123 mJ   45.6 ms   7.89 ms  passed",
+        "",
+    ]
+
+
+def test_the_median_of_the_cycles_is_shown() -> None:
+    cycles = [
+        measured(cycle=cycle, ttft_p50_s=value) for cycle, value in enumerate([1.0, 9.0, 2.0], 1)
+    ]
+    _, _, row, _ = lines(Collected(cycles, []))
+    assert row.split() == ["a", "3/3", "1.00", "1.00", "J", "2.00", "s", "1.00", "s", "-"]
+
+
+def test_columns_are_aligned() -> None:
+    short, long = measured("a", **PLAIN), measured("much-longer", output_tokens_per_s=1.5)
+    rows = list(lines(Collected([short, long], [gate(verdict())])))[1:4]
+    ends = [[match.end() for match in re.finditer(r"\S+(?: \S+)*", row)] for row in rows]
+    assert len(ends[0]) == 7
+    assert [columns[1:] for columns in ends] == [ends[0][1:]] * 3
+    assert rows[1].startswith("a  ")
+    assert rows[2].startswith("much-longer  ")
+
+
+def test_each_study_has_its_own_table() -> None:
+    collected = Collected(
+        [outcome(study="s"), outcome(study="t", file="t.study.yaml"), outcome(experiment="b")], []
+    )
+    found = list(lines(collected))
+    assert [line.split()[0] if line else "" for line in found] == [
+        "s",
+        "experiment",
+        "a",
+        "b",
+        "",
+        "t",
+        "experiment",
+        "a",
+        "",
+    ]
+    assert found[5] == "t (t.study.yaml)"
+
+
+def test_an_estimate_is_marked_and_the_mark_explained_once() -> None:
+    collected = Collected(
+        [
+            measured("a", energy_per_output_token_j=estimated(0.5)),
+            measured("b", energy_per_output_token_j=estimated(0.25)),
+        ],
+        [],
+    )
+    found = list(lines(collected))
+    assert "500 mJ est." in found[2]
+    assert "250 mJ est." in found[3]
+    assert found[4:] == ["", "est. = estimated, not measured: modelled"]
+
+
+def test_what_was_not_measured_is_marked_and_explained() -> None:
+    gone = unmeasured("no meter here reads a cuda device")
+    found = list(lines(Collected([measured(energy_per_output_token_j=gone)], [])))
+    assert "  n/a  " in found[2]
+    assert found[4:] == [
+        "n/a: energy_per_output_token_j: 1 of 1 cycles: no meter here reads a cuda device"
+    ]
+
+
+def test_an_experiment_without_measurement_has_empty_cells() -> None:
+    failure = Failure(kind="crashed", message="gone")
+    collected = Collected(
+        [
+            outcome(measurement=None, failure=failure),
+            outcome(cycle=2, measurement=None, skipped="why not"),
+        ],
+        [gate(verdict("failed", metric="cycles", reason="1 of 2 cycles failed: gone"))],
+    )
+    _, _, row, _, note = lines(collected)
+    assert row.split() == ["a", "0/2", "-", "-", "-", "-", "failed"]
+    assert note == "a: gate failed: 1 of 2 cycles failed: gone"
+
+
+def test_cycles_that_failed_are_not_counted_as_measured() -> None:
+    failed = outcome(cycle=2, measurement=None, failure=Failure(kind="crashed", message="gone"))
+    row = list(lines(Collected([measured(), failed], [])))[2]
+    assert row.split()[1] == "1/2"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (verdict(), []),
+        (
+            verdict("failed", reason="6.00 J > 5.00 J"),
+            ["a: gate failed: energy_j: 6.00 J > 5.00 J"],
+        ),
+        (verdict("skipped", reason="estimated"), ["a: gate skipped: energy_j: estimated"]),
+        (
+            verdict(reason="4.00 J ≤ 5.00 J (median of 3, within noise)"),
+            ["a: gate passed: energy_j: 4.00 J ≤ 5.00 J (median of 3, within noise)"],
+        ),
+    ],
+)
+def test_verdicts_that_need_saying_are_told(given: Verdict, told: list[str]) -> None:
+    collected = Collected([measured()], [gate(given)])
+    assert list(lines(collected))[4:] == told
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("integrity", "a: integrity: 1 of 2 ran backwards"),
+        ("warnings", "a: warning: 1 of 2 ran backwards"),
+    ],
+)
+def test_doubts_and_warnings_are_told_once(field: str, told: str) -> None:
+    doubtful = replace(measurement(), **{field: ("1 of 2 ran backwards",)})
+    collected = Collected([outcome(cycle=cycle, measurement=doubtful) for cycle in (1, 2)], [])
+    assert list(lines(collected))[4:] == [told]
+
+
+@pytest.mark.parametrize("judgement", ["passed", "failed"])
+def test_a_name_of_twenty_characters_leaves_the_table_in_eighty_columns(judgement: str) -> None:
+    assert widest(judgement) <= 80
+
+
+def test_a_skipped_gate_leaves_the_table_in_eighty_columns() -> None:
+    # BUG: 81 columns with an estimated energy, and that is just when a gate is skipped.
+    assert widest("skipped") <= 80
+
+
+def widest(judgement: str) -> int:
+    name = "n" * 20
+    wide = measured(
+        name,
+        output_tokens_per_s=123_456.0,
+        energy_per_output_token_j=estimated(0.123),
+        ttft_p50_s=0.123,
+        tpot_p50_s=0.123,
+    )
+    found = list(lines(Collected([wide], [gate(verdict(judgement), experiment=name)])))
+    return max(map(len, found[1:3]))

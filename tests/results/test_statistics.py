@@ -1,0 +1,95 @@
+"""Summaries over the cycles of an experiment."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_llem.metrics import METRICS
+from pytest_llem.records import Figure, Quality, Summary
+from pytest_llem.results.statistics import summarise, summarise_figures
+from tests.builders import estimated, measurement, unmeasured
+
+
+def test_three_cycles_are_summed_up() -> None:
+    figures = [Figure(value=value) for value in (4.0, 1.0, 2.5)]
+    assert summarise_figures(figures) == Summary(n=3, median=2.5, mean=2.5, low=1.0, high=4.0)
+
+
+def test_the_median_of_an_even_number_is_the_middle_of_two() -> None:
+    summary = summarise_figures([Figure(value=value) for value in (10.0, 1.0, 2.0, 3.0)])
+    assert (summary.median, summary.mean) == (2.5, 4.0)
+
+
+def test_one_cycle_is_its_own_summary() -> None:
+    assert summarise_figures([Figure(value=-2.0)]) == Summary(
+        n=1, median=-2.0, mean=-2.0, low=-2.0, high=-2.0
+    )
+
+
+def test_a_missing_value_makes_all_numbers_null() -> None:
+    figures = [Figure(value=1.0), unmeasured("sensor gone"), unmeasured("other")]
+    assert summarise_figures(figures) == Summary(
+        n=3,
+        median=None,
+        mean=None,
+        low=None,
+        high=None,
+        quality="unmeasured",
+        reason="2 of 3 cycles: sensor gone",
+    )
+
+
+@pytest.mark.parametrize(
+    ("qualities", "worst"),
+    [
+        (["ok", "ok"], "ok"),
+        (["ok", "short"], "short"),
+        (["short", "degraded", "ok"], "degraded"),
+        (["degraded", "estimated"], "estimated"),
+        (["estimated", "short", "ok"], "estimated"),
+    ],
+)
+def test_the_quality_is_that_of_the_worst_cycle(qualities: list[Quality], worst: Quality) -> None:
+    figures = [Figure(value=1.0, quality=q, reason=f"it is {q}") for q in qualities]
+    summary = summarise_figures(figures)
+    assert (summary.quality, summary.reason) == (worst, f"it is {worst}")
+
+
+def test_the_first_reason_of_the_worst_quality_is_told() -> None:
+    figures = [
+        Figure(value=1.0, quality="ok", reason="fine"),
+        Figure(value=1.0, quality="short"),
+        Figure(value=1.0, quality="short", reason="one"),
+        Figure(value=1.0, quality="short", reason="two"),
+    ]
+    assert summarise_figures(figures).reason == "one"
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=9))
+def test_the_median_lies_in_the_range(values: list[float]) -> None:
+    summary = summarise_figures([Figure(value=value) for value in values])
+    assert summary.n == len(values)
+    assert summary.median is not None
+    assert summary.low is not None
+    assert summary.high is not None
+    assert min(values) == summary.low <= summary.median <= summary.high == max(values)
+
+
+def test_each_metric_is_summed_up_over_the_measurements() -> None:
+    found = summarise(
+        [
+            measurement(metrics={"energy_j": 2.0, "idle_power_w": estimated(1.0)}),
+            measurement(metrics={"energy_j": 4.0, "load_s": unmeasured("no clock")}),
+        ]
+    )
+    assert list(found) == list(METRICS)
+    assert found["energy_j"].median == 3.0
+    assert found["idle_power_w"].quality == "estimated"
+    assert found["load_s"].median is None
+    assert found["duration_s"] == Summary(n=2, median=1.0, mean=1.0, low=1.0, high=1.0)
+
+
+def test_nothing_measured_is_nothing_to_sum_up() -> None:
+    assert summarise([]) == {}

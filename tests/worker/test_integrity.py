@@ -1,0 +1,71 @@
+"""Checks that a run did what was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pytest_llem.extensions import Completion
+from pytest_llem.records import Prompts
+from pytest_llem.worker.integrity import check
+from tests.builders import completion, experiment, timing
+
+EXPERIMENT = experiment(output_tokens=3, prompts=Prompts(count=2, input_tokens=4))
+GOOD = completion(timing(0.0, 1.0, 2.0, 3.0))
+
+
+def with_timing(**fields: object) -> Completion:
+    return dataclasses.replace(GOOD, timing=dataclasses.replace(GOOD.timing, **fields))  # type: ignore[arg-type]
+
+
+def test_a_run_that_did_what_was_asked_leaves_no_doubt() -> None:
+    assert check(EXPERIMENT, [GOOD, GOOD]) == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (
+            completion(timing(0.0, 1.0, 2.0)),
+            "did not produce exactly 3 tokens",
+        ),
+        (
+            completion(timing(0.0, 1.0, 2.0, 3.0, 4.0)),
+            "did not produce exactly 3 tokens",
+        ),
+        (
+            completion(timing(0.0, 1.0, 2.0, 3.0), token_ids=(1, 2)),
+            "did not produce exactly 3 tokens",
+        ),
+        (with_timing(input_tokens=5), "did not have exactly 4 input tokens"),
+        (with_timing(input_tokens=3), "did not have exactly 4 input tokens"),
+        (with_timing(token_s=(1.0, 2.0)), "have no time for each of their tokens"),
+        (with_timing(token_s=(1.0, 3.0, 2.0)), "have times that run backwards"),
+        (with_timing(submitted_s=1.5), "have times that run backwards"),
+    ],
+)
+def test_a_request_that_went_wrong_is_told(wrong: Completion, problem: str) -> None:
+    assert check(EXPERIMENT, [GOOD, wrong]) == (f"1 of 2 requests {problem}",)
+    assert check(EXPERIMENT, [wrong, wrong]) == (f"2 of 2 requests {problem}",)
+
+
+def test_tokens_that_arrive_together_are_in_order() -> None:
+    assert check(EXPERIMENT, [GOOD, with_timing(submitted_s=1.0, token_s=(1.0, 1.0, 1.0))]) == ()
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3])
+def test_a_wrong_number_of_answers_is_told(answered: int) -> None:
+    problems = check(EXPERIMENT, [GOOD] * answered)
+    assert problems == (f"{answered} of 2 requests were answered",)
+
+
+def test_all_that_is_wrong_is_told() -> None:
+    wrong = with_timing(input_tokens=1, output_tokens=9, token_s=(3.0, 1.0))
+    assert check(EXPERIMENT, [wrong]) == (
+        "1 of 2 requests were answered",
+        "1 of 2 requests did not produce exactly 3 tokens",
+        "1 of 2 requests did not have exactly 4 input tokens",
+        "1 of 2 requests have no time for each of their tokens",
+        "1 of 2 requests have times that run backwards",
+    )

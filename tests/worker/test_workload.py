@@ -1,0 +1,115 @@
+"""Prompts: the same everywhere, and all different."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_llem.errors import LlemError
+from pytest_llem.records import Prompts, Warmup
+from pytest_llem.worker.workload import measured, part, synthetic, warmup
+from tests.builders import experiment
+
+EXPERIMENT = experiment(
+    prompts=Prompts(count=5, input_tokens=7),
+    warmup=Warmup(prompts=3),
+    output_tokens=11,
+    batch_size=2,
+    seed=42,
+)
+
+
+@given(st.integers(1, 20), st.integers(2, 30), st.integers(20, 50_000), st.text(max_size=5))
+def test_prompts_are_what_was_asked_for_and_all_different(
+    count: int, length: int, vocab_size: int, seed: str
+) -> None:
+    prompts = synthetic(count, length, vocab_size, seed)
+    assert len({tuple(prompt) for prompt in prompts}) == len(prompts) == count
+    assert {len(prompt) for prompt in prompts} == {length}
+    assert all(0 <= token < vocab_size for prompt in prompts for token in prompt)
+    assert synthetic(count, length, vocab_size, seed) == prompts
+
+
+def test_prompts_are_the_same_on_every_host_and_version() -> None:
+    assert synthetic(2, 4, 1000, "42/measure") == [[351, 88, 553, 218], [877, 509, 887, 249]]
+
+
+def test_the_hash_seed_of_a_process_does_not_count() -> None:
+    program = "from pytest_llem.worker.workload import synthetic; print(synthetic(2, 4, 1000, 'x'))"
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"PYTHONHASHSEED": seed},
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert said == {str(synthetic(2, 4, 1000, "x"))}
+
+
+def test_another_seed_gives_other_prompts() -> None:
+    assert synthetic(3, 8, 100, "a") != synthetic(3, 8, 100, "b")
+
+
+def test_more_prompts_begin_with_the_same() -> None:
+    assert synthetic(9, 8, 100, "a")[:4] == synthetic(4, 8, 100, "a")
+
+
+@pytest.mark.parametrize(("count", "length", "vocab_size"), [(8, 3, 2), (1, 1, 1), (5, 1, 5)])
+def test_all_prompts_there_are_can_be_asked_for(count: int, length: int, vocab_size: int) -> None:
+    assert len(synthetic(count, length, vocab_size, "x")) == count
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "vocab_size"), [(9, 3, 2), (2, 1, 1), (2, 500, 1), (6, 1, 5), (1, 3, 0)]
+)
+def test_more_prompts_than_there_are_are_refused(count: int, length: int, vocab_size: int) -> None:
+    with pytest.raises(LlemError) as caught:
+        synthetic(count, length, vocab_size, "x")
+    assert str(caught.value) == (
+        f"{count} different prompts of {length} tokens don't exist with {vocab_size} token ids;"
+        " lower prompts.count or raise prompts.input_tokens"
+    )
+
+
+def test_long_prompts_of_few_token_ids_do_exist() -> None:
+    # BUG: only the first 8 tokens are counted, so 2 ** 8 = 256 is taken for all there are.
+    assert len(synthetic(300, 12, 2, "x")) == 300
+
+
+def test_a_long_prompt_of_a_large_vocabulary_is_quickly_found_possible() -> None:
+    assert len(synthetic(1, 10_000, 200_000, "x")[0]) == 10_000
+
+
+def test_the_measured_requests_are_those_of_the_experiment() -> None:
+    workload = measured(EXPERIMENT, 1000)
+    assert list(workload.prompts) == synthetic(5, 7, 1000, "42/measure")
+    assert (workload.output_tokens, workload.batch_size, workload.seed) == (11, 2, 42)
+
+
+def test_warm_up_has_prompts_of_its_own() -> None:
+    workload = warmup(EXPERIMENT, 1000)
+    assert workload is not None
+    assert (len(workload.prompts), workload.output_tokens, workload.batch_size) == (3, 11, 2)
+    own = {tuple(prompt) for prompt in workload.prompts}
+    assert not own & {tuple(prompt) for prompt in measured(EXPERIMENT, 1000).prompts}
+
+
+def test_there_may_be_no_warm_up() -> None:
+    assert warmup(experiment(warmup="none"), 1000) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "expected"), [(0, 2, [0, 1]), (2, 4, [2, 3]), (4, 6, [4]), (6, 8, [])]
+)
+def test_a_part_has_the_requests_of_a_range(first: int, last: int, expected: list[int]) -> None:
+    whole = measured(EXPERIMENT, 1000)
+    some = part(whole, first, last)
+    assert list(some.prompts) == [whole.prompts[index] for index in expected]
+    assert (some.output_tokens, some.batch_size, some.seed) == (11, 2, 42)
