@@ -79,7 +79,8 @@ def show(value: float, unit: str) -> str:
     seconds: nobody reads kiloseconds.
     """
     if unit.startswith("1/"):
-        return f"{_digits(value)}{unit[1:]}"
+        shown = _digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+        return f"{shown}{unit[1:]}"
     size = abs(value)
     factor, prefix = next((row for row in _PREFIXES if size >= row[0] * 0.9995), _PREFIXES[-1])
     if size == 0:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pytest_llem.errors import RunnerError
 
 __all__ = [
+    "PROTOCOL",
     "Execution",
     "Experiment",
     "Failure",
@@ -37,6 +38,9 @@ __all__ = [
     "from_dict",
     "to_dict",
 ]
+
+PROTOCOL = 1
+"""Version of what host and worker say to each other; both must speak the same."""
 
 Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 """How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""
@@ -60,8 +64,8 @@ class _Rule:
 
 Count = Annotated[int, _Rule(ge=1, strict=True)]
 Seed = Annotated[int, _Rule(ge=0, strict=True)]
-Seconds = Annotated[float, _Rule(gt=0, allow_inf_nan=False)]
-SecondsOrZero = Annotated[float, _Rule(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, _Rule(gt=0, allow_inf_nan=False, strict=True)]
+SecondsOrZero = Annotated[float, _Rule(ge=0, allow_inf_nan=False, strict=True)]
 
 
 def _help(default: Any, description: str) -> Any:
@@ -168,11 +172,11 @@ class RunnerSpec:
             RunnerError: for anything else, naming source, value and what is accepted.
         """
         mode, colon, image = value.strip().partition(":")
-        if mode not in {"local", "docker"} or (colon and (mode == "local" or not image)):
+        if mode not in {"local", "docker"} or (colon and (mode == "local" or not image.strip())):
             raise RunnerError(
                 f"{source}: {value!r} is no runner; accepted: local, docker, docker:<image>"
             )
-        return cls(mode=mode, image=image or None, source=source)
+        return cls(mode=mode, image=image.strip() or None, source=source)
 
 
 # --- what was measured ---------------------------------------------------------------------

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from hypothesis import HealthCheck, settings
+
 from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import (
@@ -25,6 +27,7 @@ from pytest_llem.results.outcome import Outcome
 
 __all__ = [
     "DIGEST",
+    "UNHURRIED",
     "completion",
     "estimated",
     "experiment",
@@ -39,6 +42,9 @@ __all__ = [
 ]
 
 DIGEST = "d" * 64
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For generated examples: a busy machine is no failure."""
 
 
 def experiment(**fields: Any) -> Experiment:

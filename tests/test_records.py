@@ -29,7 +29,16 @@ from pytest_llem.records import (
     to_dict,
 )
 from pytest_llem.results.outcome import Outcome
-from tests.builders import experiment, measurement, outcome, reading, timing, verdict, window
+from tests.builders import (
+    UNHURRIED,
+    experiment,
+    measurement,
+    outcome,
+    reading,
+    timing,
+    verdict,
+    window,
+)
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 MAYBE = st.none() | FINITE
@@ -86,11 +95,13 @@ def test_a_record_survives_the_wire(record: Any) -> None:
     assert from_dict(type(record), json.loads(wire)) == record
 
 
+@UNHURRIED
 @given(READINGS)
 def test_any_reading_survives_the_wire(record: Reading) -> None:
     assert from_dict(Reading, json.loads(json.dumps(to_dict(record)))) == record
 
 
+@UNHURRIED
 @given(FIGURES)
 def test_any_figure_survives_the_wire(record: Figure) -> None:
     assert from_dict(Figure, json.loads(json.dumps(to_dict(record)))) == record

@@ -11,7 +11,7 @@ from pytest_llem.reports.collected import Collected, ExperimentResult
 __all__ = ["lines"]
 
 _COLUMNS = {
-    "tokens/s": "output_tokens_per_s",
+    "tok/s": "output_tokens_per_s",
     "energy/token": "energy_per_output_token_j",
     "TTFT p50": "ttft_p50_s",
     "TPOT p50": "tpot_p50_s",

@@ -94,7 +94,9 @@ def judge_limit(limit: Limit, summary: Summary, *, allow_estimated: bool, strict
         text += ", estimated"
     elif summary.quality != "ok":
         text += f", reading {summary.quality}: {summary.reason}"
-    kept = _keeps(limit, summary.median) and (not strict or summary.quality == "ok")
+    # An estimate comes this far only where the user allowed it.
+    clean = summary.quality in {"ok", "estimated"}
+    kept = _keeps(limit, summary.median) and (clean or not strict)
     return _verdict(limit, "passed" if kept else "failed", summary, text)
 
 
@@ -131,7 +133,7 @@ def _difference(limit: Limit, value: float) -> str:
 
 def _bound(limit: Limit, bound: float | None, value: float) -> str:
     assert bound is not None
-    percent = f", {(value / bound - 1) * 100:+.1f} %" if bound else ""
+    percent = f", {(value - bound) / abs(bound) * 100:+.1f} %" if bound else ""
     return f"{_shown(limit, bound)}{percent}"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
+from urllib.parse import quote
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import to_dict
@@ -52,8 +52,8 @@ class Journal:
 
     def log_path(self, file: str, experiment: str, cycle: int) -> Path:
         """Where the worker of a measurement of a study file writes its log."""
-        name = re.sub(r"[^A-Za-z0-9._+-]+", "_", f"{file}.{experiment}.c{cycle}.log")
-        return self.folder / "logs" / name
+        # Quoted, so that no two files of one session share a log.
+        return self.folder / "logs" / quote(f"{file}.{experiment}.c{cycle}.log", safe="")
 
     def close(self) -> None:
         """Close the file; all of it is on the disk already."""

@@ -10,12 +10,9 @@ from typing import Any, NoReturn
 
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Experiment, Measurement, from_dict, to_dict
+from pytest_llem.records import PROTOCOL, Experiment, Measurement, from_dict, to_dict
 
-__all__ = ["PROTOCOL", "FrameReader", "converse"]
-
-PROTOCOL = 1
-"""The version of the protocol spoken here; the worker's must be the same."""
+__all__ = ["FrameReader", "converse"]
 
 _HELLO_S = 60.0
 _EXIT_S = 10.0
@@ -41,10 +38,15 @@ class FrameReader:
         if len(self._rest) > _MAX_FRAME_BYTES:
             raise ValueError(f"a frame is longer than {_MAX_FRAME_BYTES} bytes")
         for line in lines:
-            frame = json.loads(line, parse_constant=_refuse)
+            frame = json.loads(line, parse_constant=_refuse, parse_float=_finite)
             if not isinstance(frame, dict) or not isinstance(frame.get("frame"), str):
                 raise ValueError(f"not a frame: {line[:80]!r}")
             yield frame
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if abs(number) < float("inf") else _refuse(text)
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -80,6 +82,14 @@ def converse(
     transport.wait(_EXIT_S)
     transport.stop(0.0)
     return measurement
+
+
+def signal_name(number: int) -> str:
+    """``SIGSEGV`` for 11; real-time signals and what isn't one have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class _Conversation:
@@ -135,6 +145,8 @@ class _Conversation:
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""
         while not self._frames:
+            if time.monotonic() > self._deadline:  # also for one who never stops talking
+                self._late()
             data = self._transport.receive(self._deadline - time.monotonic())
             if data is None:
                 self._late()
@@ -152,8 +164,10 @@ class _Conversation:
         if hello["frame"] != "hello" or hello.get("protocol") != PROTOCOL:
             spoken = hello.get("protocol")
             self._fail("protocol", f"the worker speaks protocol {spoken}, this is {PROTOCOL}")
-        versions = hello.get("versions")
-        missing = [name for name, version in dict(versions or {}).items() if version is None]
+        versions = hello.get("versions") or {}
+        if not isinstance(versions, dict):
+            self._fail("protocol", f"the worker's hello names no versions: {versions!r:.80}")
+        missing = [name for name, version in versions.items() if version is None]
         if missing:
             raise EngineMissing(
                 f"backend {self._experiment.backend}: {' and '.join(missing)} not installed",
@@ -196,7 +210,7 @@ class _Conversation:
         status = self._transport.wait(_EXIT_S)
         how = "it closed its output and went on" if status is None else f"exit status {status}"
         if status is not None and status < 0:
-            how = signal.Signals(-status).name
+            how = signal_name(-status)
         fix = ""
         if status == -signal.SIGKILL:
             how += ", which the system sends when memory runs out"

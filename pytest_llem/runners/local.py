@@ -82,7 +82,7 @@ class LocalTransport:
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(timeout_s)
             # The watch process reports its worker's signal as a shell would.
-            return 128 - code if code > 128 else code
+            return 128 - code if 128 < code <= 128 + signal.NSIG else code
         return None
 
     def stop(self, grace_s: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,15 @@ from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Execution, Experiment, Limit, RunnerSpec
 from pytest_llem.study.schema import nearest, validate
-from pytest_llem.study.sweep import NAME, Point, digest, expand, name_of, resolve_model
+from pytest_llem.study.sweep import (
+    NAME,
+    Point,
+    digest,
+    expand,
+    merge,
+    name_of,
+    resolve_model,
+)
 from pytest_llem.study.yaml_lines import Document, Key, read
 
 __all__ = ["Planned", "Study", "load"]
@@ -104,7 +114,9 @@ class _Loader:
         return {}
 
     def _name(self, data: Mapping[str, Any]) -> str:
-        name = data.get("name", self._document.path.name.split(".")[0])
+        name = data.get("name")
+        if name is None:
+            return self._document.path.name.split(".")[0]
         if not isinstance(name, str):
             self._problem(("name",), f"should be text, not {name!r:.60}")
         return str(name)
@@ -113,7 +125,10 @@ class _Loader:
         fields = {f.name for f in dataclasses.fields(Experiment)} - {"options"}
         accepted = _STUDY_KEYS | fields | set(self._backends)
         for key in data:
-            if key not in accepted:
+            if key == "options":
+                hint = "an engine's options stand under its name"
+                self._problem((key,), f"unknown field; {hint}")
+            elif key not in accepted:
                 self._problem((key,), f"unknown field; {nearest(key, accepted)}")
 
     def _runners(self) -> dict[str, str]:
@@ -132,8 +147,12 @@ class _Loader:
     # --- experiments -----------------------------------------------------------------------
 
     def _experiments(self, data: Mapping[str, Any]) -> tuple[Planned, ...]:
-        known = {f.name for f in dataclasses.fields(Experiment)} | {"expect", *self._backends}
-        shared = {k: v for k, v in data.items() if k in known and v is not None}
+        fields = {f.name for f in dataclasses.fields(Experiment)} - {"options"}
+        known = fields | set(self._backends)
+        shared = merge({}, {k: v for k, v in data.items() if k in known})
+        if data.get("expect") is not None:
+            # As it stands: a limit without a bound is a mistake, not a limit that isn't set.
+            shared["expect"] = data["expect"]
         points = expand(shared, self._sweep(), self._listed())
         planned = [p for p in map(self._plan, points) if p is not None]
         self._refuse_equal_names(planned)
@@ -172,11 +191,12 @@ class _Loader:
         else:
             self._problem(point.locate((backend,)), "should be a mapping", (backend,))
         if "options" in point.data:
-            hint = f"an engine's options stand under its name: {backend}"
+            hint = "an engine's options stand under its name"
             self._problem(point.locate(("options",)), f"unknown field; {hint}", ("options",))
         record, problems = validate(Experiment, fields)
         for key, text in problems:
             self._problem(point.locate(key), text, key)
+        self._refuse_odd_options(point, backend, fields.get("options"))
         limits = self._limits(point)
         name = point.data.get("id") or name_of(point, self._document.path.name.split(".")[0])
         if not NAME.fullmatch(str(name)):
@@ -191,6 +211,13 @@ class _Loader:
             limits=limits,
             line=self._document.line(point.sources[0][0]),
         )
+
+    def _refuse_odd_options(self, point: Point, backend: str, options: Any) -> None:
+        """Only what JSON knows reaches a worker: no dates, no NaN."""
+        try:
+            json.dumps(options, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            self._problem(point.locate((backend,)), str(error), (backend,))
 
     def _limits(self, point: Point) -> tuple[Limit, ...]:
         expect = point.data.get("expect", {})
@@ -217,8 +244,11 @@ class _Loader:
             if number is None:
                 text = f"should be a number, not {bounds[name]!r:.60}"
                 self._problem(point.locate((*key, name)), text, (*key, name))
+        least, most = numbers.get("min"), numbers.get("max")
+        if least is not None and most is not None and least > most:
+            self._problem(place, f"no figure is at least {least:g} and at most {most:g}", key)
         where = f"{self._shown}:{self._document.line(place)}"
-        return Limit(metric=metric, least=numbers.get("min"), most=numbers.get("max"), where=where)
+        return Limit(metric=metric, least=least, most=most, where=where)
 
     def _refuse_equal_names(self, planned: Iterable[Planned]) -> None:
         lines: dict[str, int] = {}
@@ -232,11 +262,11 @@ class _Loader:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number; also text that YAML 1.1 doesn't take for one, like 5e-3."""
-    if isinstance(value, bool):
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except OverflowError:
         return None
-    return number if abs(number) != float("inf") and number == number else None
+    return number if math.isfinite(number) else None

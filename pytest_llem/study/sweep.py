@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -146,9 +147,10 @@ def resolve_model(model: str, folder: Path) -> str:
     A directory next to the study wins over a hub model of the same name; what starts like a path
     is one even where nothing is there, so that the error speaks of a directory.
     """
-    path = folder / Path(model).expanduser()
-    if path.is_dir() or model.startswith((".", "/", "~")):
-        return str(path.resolve())
+    path = os.path.join(folder, os.path.expanduser(model))  # noqa: PTH111, PTH118
+    # os.path answers False where pathlib would raise: for names that are too long, say.
+    if os.path.isdir(path) or model.startswith((".", "/", "~")):  # noqa: PTH112
+        return os.path.abspath(path)  # noqa: PTH100
     return model
 
 

@@ -1,10 +1,16 @@
-"""YAML text to plain data that knows its lines; refuses what would mislead or exhaust us."""
+"""YAML text to plain data that knows its lines; refuses what would mislead or exhaust us.
+
+Data is built from the parser's events, not from its nodes: PyYAML's composer recurses in C without
+a limit, and expands merges before anybody can count them.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_llem.errors import StudyError
 
@@ -14,8 +20,11 @@ Key = tuple[str | int, ...]
 """Where a value stands: the keys and indices that lead to it."""
 
 _MAX_BYTES = 10_000_000
-_MAX_NODES = 1_000_000
-_MERGE = "tag:yaml.org,2002:merge"
+_MAX_VALUES = 1_000_000
+_MAX_DEPTH = 100
+_TAG = "tag:yaml.org,2002:"
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
+"""Numbers like 5e-3, which YAML 1.1 takes for text and everybody else doesn't."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +35,29 @@ class Document:
         path: of the file, for messages.
         data: its mapping.
         lines: the line (from 1) of each key and list element.
+        origins: where the content of an alias or a merged key was written.
     """
 
     path: Path
     data: dict[str, Any]
     lines: dict[Key, int] = field(repr=False)
+    origins: dict[Key, Key] = field(repr=False)
 
     def line(self, key: Key) -> int:
         """The line of a key, or of the nearest thing around it that stands in the file."""
-        while key and key not in self.lines:
+        while key:
+            if line := self._exact(key):
+                return line
             key = key[:-1]
-        return self.lines.get(key, 1)
+        return 1
+
+    def _exact(self, key: Key) -> int | None:
+        if key in self.lines:
+            return self.lines[key]
+        for end in range(len(key), 0, -1):
+            if key[:end] in self.origins:
+                return self._exact(self.origins[key[:end]] + key[end:])
+        return None
 
 
 def read(path: Path, shown: str) -> Document:
@@ -49,95 +70,198 @@ def read(path: Path, shown: str) -> Document:
     Raises:
         StudyError: when it can't be read, isn't valid YAML, or isn't a mapping.
     """
-    import yaml
-
-    try:
-        raw = path.read_bytes()
-        if len(raw) > _MAX_BYTES:
-            raise StudyError([f"{shown}:1: larger than {_MAX_BYTES // 1_000_000} MB"])
-        builder = _Builder(getattr(yaml, "CSafeLoader", yaml.SafeLoader)(raw.decode()), shown)
-        data = builder.root()
-    except OSError as error:
-        raise StudyError([f"{shown}:1: can't be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise StudyError([f"{shown}:{line}: not UTF-8 text"]) from error
-    except RecursionError as error:
-        raise StudyError([f"{shown}:1: nested too deeply"]) from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise StudyError([f"{shown}:{line}: not valid YAML: {error.problem}"]) from error
-    except yaml.YAMLError as error:
-        raise StudyError([f"{shown}:1: not valid YAML: {error}"]) from error
+    text = _text(path, shown)
+    builder = _Builder(text, shown)
+    data = builder.document()
     if builder.problems:
         raise StudyError(builder.problems)
     if not isinstance(data, dict):
-        found = "empty" if data is None else f"a {type(data).__name__}"
+        found = {type(None): "empty", list: "a list"}.get(type(data), "a single value")
         raise StudyError([f"{shown}:1: a study is a mapping of fields, this file is {found}"])
-    return Document(path, data, builder.lines)
+    return Document(path, data, builder.lines, builder.origins)
+
+
+def _text(path: Path, shown: str) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise StudyError([f"{shown}:1: can't be read: {error.strerror}"]) from error
+    if len(raw) > _MAX_BYTES:
+        raise StudyError([f"{shown}:1: larger than {_MAX_BYTES // 1_000_000} MB"])
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise StudyError([f"{shown}:{line}: not UTF-8 text"]) from error
+
+
+@dataclass(slots=True)
+class _Built:
+    """A value: where it was written, and how many values are in it with aliases written out."""
+
+    value: Any
+    place: Key
+    size: int = 1
 
 
 class _Builder:
-    """Makes plain data of YAML nodes, noting lines."""
+    """Makes plain data of YAML's events, noting lines."""
 
-    def __init__(self, loader: Any, shown: str) -> None:
+    def __init__(self, text: str, shown: str) -> None:
+        import yaml
+
         self.lines: dict[Key, int] = {}
+        self.origins: dict[Key, Key] = {}
         self.problems: list[str] = []
-        self._loader = loader
+        self._yaml = yaml
+        self._text = text
         self._shown = shown
-        self._open: set[int] = set()
-        self._count = 0
+        self._anchors: dict[str, _Built] = {}
+        self._total = 0
+        # Parsing is C's where PyYAML was built with it: five times as fast.
+        self._loader: Any = None
+        self._scalars: dict[str, Callable[[Any], Any]] = {}
 
-    def root(self) -> Any:
-        """The document's data; None for an empty one."""
-        node = self._loader.get_single_node()
-        return None if node is None else self._value(node, ())
+    def document(self) -> Any:
+        """The file's only document; None for an empty one.
 
-    def _value(self, node: Any, key: Key) -> Any:
-        self._count += 1
-        if self._count > _MAX_NODES or id(node) in self._open:
-            raise StudyError([f"{self._where(node)}: aliases make this file endless or too large"])
-        if node.id == "scalar":
-            return self._loader.construct_object(node)
-        self._open.add(id(node))
+        Raises:
+            StudyError: for what isn't YAML, or would exhaust us.
+        """
+        yaml = self._yaml
         try:
-            if node.id == "mapping":
-                return self._mapping(node, key)
-            items = []
-            for index, item in enumerate(node.value):
-                self.lines[(*key, index)] = item.start_mark.line + 1
-                items.append(self._value(item, (*key, index)))
-            return items
-        finally:
-            self._open.discard(id(node))
+            self._loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(self._text)
+            self._scalars = {
+                _TAG + "null": lambda _: None,
+                _TAG + "bool": self._loader.construct_yaml_bool,
+                _TAG + "int": self._loader.construct_yaml_int,
+                _TAG + "float": self._loader.construct_yaml_float,
+            }
+            return self._document()
+        except yaml.reader.ReaderError as error:
+            line = self._text[: error.position].count("\n") + 1
+            self._fail(line, f"not valid YAML: {error.reason}")
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            self._fail(mark.line + 1 if mark else 1, f"not valid YAML: {error.problem}")
 
-    def _mapping(self, node: Any, key: Key) -> dict[str, Any]:
-        self._refuse_duplicates(node)
-        if any(name.tag == _MERGE for name, _ in node.value):
-            self._loader.flatten_mapping(node)
-        found: dict[str, Any] = {}
-        for name_node, value_node in node.value:
-            if name_node.id != "scalar":
-                self.problems.append(f"{self._where(name_node)}: a key must be text")
-                continue
-            # The text itself: on, no and 1.0 as keys mean what they say.
-            name = str(name_node.value)
-            self.lines[(*key, name)] = name_node.start_mark.line + 1
-            found[name] = self._value(value_node, (*key, name))
-        return found
+    def _document(self) -> Any:
+        events = self._yaml.events
+        self._loader.get_event()
+        if self._loader.check_event(events.StreamEndEvent):
+            return None
+        self._loader.get_event()
+        built = self._build((), 0)
+        self._loader.get_event()
+        if not self._loader.check_event(events.StreamEndEvent):
+            line = self._loader.peek_event().start_mark.line + 1
+            self._fail(line, "a study is one document; remove the second")
+        return built.value
 
-    def _refuse_duplicates(self, node: Any) -> None:
-        seen: dict[str, int] = {}
-        for name, _ in node.value:
-            if name.id != "scalar" or name.tag == _MERGE:
-                continue
-            line = name.start_mark.line + 1
-            if first := seen.get(name.value):
-                self.problems.append(
-                    f"{self._where(name)}: {name.value} is given twice, first on line {first}"
-                )
-            seen[name.value] = line
+    def _fail(self, line: int, text: str) -> NoReturn:
+        raise StudyError([f"{self._shown}:{line}: {text}"])
 
-    def _where(self, node: Any) -> str:
-        return f"{self._shown}:{node.start_mark.line + 1}"
+    def _build(self, key: Key, depth: int) -> _Built:
+        events = self._yaml.events
+        event = self._loader.get_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, events.AliasEvent):
+            built = self._alias(event.anchor, line)
+            self.origins[key] = built.place
+        elif isinstance(event, events.ScalarEvent):
+            built = _Built(self._scalar(event, line), key)
+        elif depth >= _MAX_DEPTH:
+            raise StudyError([f"{self._shown}:{line}: nested too deeply"])
+        elif isinstance(event, events.SequenceStartEvent):
+            built = self._sequence(key, depth)
+        else:
+            built = self._mapping(key, depth)
+        self._total += built.size if isinstance(event, events.AliasEvent) else 1
+        if self._total > _MAX_VALUES:
+            self._fail(line, "aliases make this file too large")
+        if getattr(event, "anchor", None) and not isinstance(event, events.AliasEvent):
+            self._anchors[event.anchor] = built
+        return built
+
+    def _alias(self, name: str, line: int) -> _Built:
+        if name not in self._anchors:
+            self._fail(line, f"the alias *{name} stands for nothing, or for what it is part of")
+        return self._anchors[name]
+
+    def _scalar(self, event: Any, line: int) -> Any:
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self._loader.resolve(self._yaml.ScalarNode, event.value, event.implicit)
+        if event.implicit[0] and _EXPONENT.fullmatch(event.value):
+            tag = _TAG + "float"
+        if tag not in self._scalars and (event.tag in {None, "!", _TAG + "str"}):
+            # Dates and signs that mean something to YAML only are text: they may be names.
+            return event.value
+        if tag not in self._scalars:
+            self.problems.append(f"{self._shown}:{line}: the tag {tag} has no meaning here")
+            return None
+        node = self._yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
+        try:
+            return self._scalars[tag](node)
+        except (ValueError, KeyError, IndexError):  # !!int abc, a number of 5,000 digits
+            kind = tag.removeprefix(_TAG)
+            self.problems.append(f"{self._shown}:{line}: {event.value!r:.40} is no valid {kind}")
+            return None
+
+    def _sequence(self, key: Key, depth: int) -> _Built:
+        built = _Built([], key)
+        while not self._loader.check_event(self._yaml.events.SequenceEndEvent):
+            place = (*key, len(built.value))
+            self.lines[place] = self._loader.peek_event().start_mark.line + 1
+            item = self._build(place, depth + 1)
+            built.value.append(item.value)
+            built.size += item.size
+        self._loader.get_event()
+        return built
+
+    def _mapping(self, key: Key, depth: int) -> _Built:
+        own: dict[str, Any] = {}
+        merged: dict[str, _Built] = {}
+        first: dict[str, int] = {}
+        built = _Built(own, key)
+        while not self._loader.check_event(self._yaml.events.MappingEndEvent):
+            name, line = self._name(depth)
+            if name in first and name != "<<":
+                text = f"{name} is given twice, first on line {first[name]}"
+                self.problems.append(f"{self._shown}:{line}: {text}")
+            first.setdefault(name, line)
+            if name != "<<":
+                self.lines[(*key, name)] = line
+            item = self._build((*key, name), depth + 1)
+            built.size += item.size
+            if name == "<<":
+                self._merge(merged, item, line)
+            else:
+                own[name] = item.value
+        self._loader.get_event()
+        for name, source in merged.items():
+            if name not in own:
+                own[name] = source.value
+                self.origins[(*key, name)] = source.place
+        return built
+
+    def _name(self, depth: int) -> tuple[str, int]:
+        """A key as its text: on, no and 1.0 as keys mean what they say."""
+        event = self._loader.peek_event()
+        line = event.start_mark.line + 1
+        if isinstance(event, self._yaml.events.ScalarEvent):
+            return str(self._loader.get_event().value), line
+        self.problems.append(f"{self._shown}:{line}: a key must be text")
+        self._build(("?",), depth + 1)
+        return "?", line
+
+    def _merge(self, merged: dict[str, _Built], given: _Built, line: int) -> None:
+        """Take the keys of a mapping, or of several: the first of them that has a key wins."""
+        several = isinstance(given.value, list)
+        for index, source in enumerate(given.value if several else [given.value]):
+            if not isinstance(source, dict):
+                self.problems.append(f"{self._shown}:{line}: << takes a mapping, or a list of them")
+                return
+            place = (*given.place, index) if several else given.place
+            for name, item in source.items():
+                merged.setdefault(name, _Built(item, (*place, name)))

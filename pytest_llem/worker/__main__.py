@@ -18,13 +18,11 @@ from typing import Any, NoReturn
 from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.extensions import BACKENDS, Backend, find
-from pytest_llem.records import Experiment, from_dict, to_dict
+from pytest_llem.records import PROTOCOL, Experiment, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.measure import measure
 
-__all__ = ["PROTOCOL", "main"]
-
-PROTOCOL = 1
+__all__ = ["main"]
 
 
 class Frames:

@@ -227,10 +227,13 @@ def latency_figures(timings: Sequence[RequestTiming]) -> dict[str, Figure]:
     Percentiles interpolate between order statistics (definition 7 of Hyndman and Fan 1996, the
     default of numpy).
     """
+    has_tokens = any(timing.token_s for timing in timings)
     found: dict[str, Figure] = {}
     for family, values in latencies(timings).items():
         if not values:
-            reason = "needs two output tokens or more" if timings else "no request was made"
+            reason = "no token was produced" if timings else "no request was made"
+            if has_tokens:
+                reason = "needs two output tokens or more"
             found |= {f"{family}_{suffix}_s": _null(reason) for suffix in _SUFFIXES}
             continue
         # Two equal values stand for a single one, which quantiles() refuses before Python 3.13.

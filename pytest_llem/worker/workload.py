@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 
 from pytest_llem.errors import LlemError
@@ -43,8 +44,8 @@ def synthetic(count: int, length: int, vocab_size: int, seed: str) -> list[list[
     Raises:
         LlemError: when there are fewer different prompts of this length than asked for.
     """
-    # Bounded: the power of a large vocabulary and a long prompt has thousands of digits.
-    if vocab_size ** min(length, 8) < count:
+    # Compared by logarithm: the power itself may have thousands of digits.
+    if vocab_size < 1 or length * math.log(vocab_size) < math.log(count) - 1e-9:
         raise LlemError(
             f"{count} different prompts of {length} tokens don't exist with {vocab_size} token ids;"
             " lower prompts.count or raise prompts.input_tokens"

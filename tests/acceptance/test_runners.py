@@ -53,7 +53,10 @@ def test_a_value_that_is_no_runner_is_refused_with_its_source(project: Project, 
 
 @pytest.mark.parametrize(
     ("source", "arguments", "ini"),
-    [("cli", ["--llem-runner=fkae=local"], ""), ("ini llem_runners", [], "llem_runners = fkae=local")],
+    [
+        ("cli", ["--llem-runner=fkae=local"], ""),
+        ("ini llem_runners", [], "llem_runners = fkae=local"),
+    ],
 )
 def test_a_misspelt_backend_is_never_ignored(
     project: Project, source: str, arguments: list[str], ini: str

@@ -43,7 +43,6 @@ def test_a_directory_in_place_of_the_report_is_told_and_nothing_left_behind(tmp_
 
 @pytest.mark.parametrize("name", ["file/report.json", "file/deep/report.json"])
 def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path, name: str) -> None:
-    # BUG: tidying up raises NotADirectoryError, which missing_ok doesn't ignore.
     (tmp_path / "file").write_text("in the way")
     with pytest.raises((ResultsError, OSError)) as caught:
         write(tmp_path / name, "x")

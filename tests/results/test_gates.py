@@ -130,7 +130,6 @@ def test_a_verdict_is_put_in_words(
 
 
 def test_the_difference_to_a_negative_bound_has_the_sign_of_the_difference() -> None:
-    # BUG: -5 J is more than -10 J, yet shown as -50.0 %.
     limit = Limit(metric="net_energy_j", most=-10.0)
     assert words(limit, -5.0) == ("failed", "-5.00 J > -10.0 J, +50.0 % (median of 1)")
 
@@ -249,7 +248,6 @@ def test_an_estimate_is_not_judged(value: float, strict: bool, result: str) -> N
 def test_an_estimate_is_judged_where_that_is_allowed(
     value: float, result: str, strict: bool
 ) -> None:
-    # BUG: strict fails it all the same; docs/methodology.md says "strict without it: failed".
     found = judged(MOST, estimated(value), allow_estimated=True, strict=strict)
     assert found.outcome == result
     assert found.reason.endswith("(median of 1), estimated")

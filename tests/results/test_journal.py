@@ -75,7 +75,7 @@ def test_the_folder_of_logs_is_there(journal: Journal) -> None:
 def test_a_log_stays_in_its_folder_whatever_its_study_is_called(journal: Journal) -> None:
     path = journal.log_path("../my study/é", "a", 2)
     assert path.parent == journal.folder / "logs"
-    assert path.name == ".._my_study_.a.c2.log"
+    assert path.name == "..%2Fmy%20study%2F%C3%A9.a.c2.log"
 
 
 @pytest.mark.parametrize("below", ["", "session", "deep/session"])

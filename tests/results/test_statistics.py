@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Quality, Summary
 from pytest_llem.results.statistics import summarise, summarise_figures
-from tests.builders import estimated, measurement, unmeasured
+from tests.builders import UNHURRIED, estimated, measurement, unmeasured
 
 
 def test_three_cycles_are_summed_up() -> None:
@@ -67,6 +67,7 @@ def test_the_first_reason_of_the_worst_quality_is_told() -> None:
     assert summarise_figures(figures).reason == "one"
 
 
+@UNHURRIED
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=9))
 def test_the_median_lies_in_the_range(values: list[float]) -> None:
     summary = summarise_figures([Figure(value=value) for value in values])

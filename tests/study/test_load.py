@@ -173,7 +173,6 @@ def test_null_is_not_set(tmp_path: Path) -> None:
 
 
 def test_a_name_of_null_is_not_set(tmp_path: Path) -> None:
-    # BUG: every other null of a study means "not set"; here it "should be text, not None".
     assert study(tmp_path, "model: m\nname:").name == "x"
 
 
@@ -187,14 +186,13 @@ def test_a_name_of_null_is_not_set(tmp_path: Path) -> None:
     ids=["shared", "sweep", "listed"],
 )
 def test_null_inside_of_a_field_is_not_set(tmp_path: Path, text: str) -> None:
-    # BUG: for shared fields it is "prompts.count: should be a valid integer, not None".
     (planned,) = study(tmp_path, text).experiments
     assert planned.experiment.prompts == Prompts()
 
 
 @pytest.mark.parametrize(
     ("written", "number"),
-    [("5e-3", 0.005), ("'5e-3'", 0.005), ("1", 1.0), ("-2.5", -2.5), ("1E3", 1000.0), ("0", 0.0)],
+    [("5e-3", 0.005), ("1", 1.0), ("-2.5", -2.5), ("1E3", 1000.0), ("0", 0.0)],
 )
 def test_a_bound_is_a_number_however_it_is_written(
     tmp_path: Path, written: str, number: float
@@ -290,7 +288,7 @@ experiments:
         ("model: m\npytorch: 5", "2: pytorch: should be a mapping"),
         (
             "model: m\nexperiments:\n- id: a\n  options: {x: 1}",
-            "4: options: unknown field; an engine's options stand under its name: pytorch",
+            "4: options: unknown field; an engine's options stand under its name",
         ),
         # runners
         (
@@ -384,9 +382,8 @@ def test_all_problems_are_told_at_once_in_the_order_of_lines_and_each_once(tmp_p
 
 
 def test_options_of_a_study_are_refused_once(tmp_path: Path) -> None:
-    # BUG: told twice, once as an unknown field of the study and once as one of the experiment.
     assert problems(tmp_path, "model: m\noptions: {x: 1}") == [
-        "2: options: unknown field; an engine's options stand under its name: pytorch"
+        "2: options: unknown field; an engine's options stand under its name"
     ]
 
 
@@ -400,7 +397,6 @@ def test_options_of_a_study_are_refused_once(tmp_path: Path) -> None:
     ids=["expanduser", "name too long", "integer too large for a float"],
 )
 def test_odd_values_are_problems_or_taken_but_no_crash(tmp_path: Path, text: str) -> None:
-    # BUG: RuntimeError of expanduser(), OSError of is_dir(), OverflowError of float().
     path = tmp_path / "x.study.yaml"
     path.write_text(text)
     try:

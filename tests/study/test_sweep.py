@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_llem.records import Experiment, Prompts, Warmup
 from pytest_llem.study.sweep import NAME, Point, digest, expand, merge, name_of, resolve_model
-from tests.builders import experiment
+from tests.builders import UNHURRIED, experiment
 
 
 def points(
@@ -124,6 +124,7 @@ def test_an_element_of_a_list_is_located() -> None:
     assert point.locate(("meters", 1)) == ("meters", 1)
 
 
+@UNHURRIED
 @given(
     st.dictionaries(
         st.sampled_from(["batch_size", "seed", "prompts.count", "warmup.prompts", "x"]),
@@ -140,6 +141,7 @@ def test_a_grid_has_the_product_of_the_numbers_of_different_values(
 PLAIN = st.integers(0, 999) | st.text("abcxyz", min_size=1, max_size=4)
 
 
+@UNHURRIED
 @given(
     st.dictionaries(
         st.sampled_from(["model", "dtype", "batch_size", "prompts.count", "pytorch.attention"]),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Reading, RequestTiming
 from pytest_llem.worker.figures import Facts, energy, figures, latencies, latency_figures
-from tests.builders import completion, reading, timing, window
+from tests.builders import UNHURRIED, completion, reading, timing, window
 
 # Two requests of 4 input tokens; 3 and 2 output tokens.
 TIMINGS = [timing(0.0, 1.0, 1.5, 2.5), timing(0.5, 1.0, 1.25)]
@@ -324,6 +324,7 @@ def test_no_request_has_no_latency() -> None:
     assert {figure.value for figure in found.values()} == {None}
 
 
+@UNHURRIED
 @given(
     st.lists(
         st.lists(st.floats(0.0, 1e6), min_size=1, max_size=6).map(sorted), min_size=1, max_size=6

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pytest_llem.errors import LlemError
 from pytest_llem.records import Prompts, Warmup
 from pytest_llem.worker.workload import measured, part, synthetic, warmup
-from tests.builders import experiment
+from tests.builders import UNHURRIED, experiment
 
 EXPERIMENT = experiment(
     prompts=Prompts(count=5, input_tokens=7),
@@ -23,6 +23,7 @@ EXPERIMENT = experiment(
 )
 
 
+@UNHURRIED
 @given(st.integers(1, 20), st.integers(2, 30), st.integers(20, 50_000), st.text(max_size=5))
 def test_prompts_are_what_was_asked_for_and_all_different(
     count: int, length: int, vocab_size: int, seed: str
@@ -79,7 +80,6 @@ def test_more_prompts_than_there_are_are_refused(count: int, length: int, vocab_
 
 
 def test_long_prompts_of_few_token_ids_do_exist() -> None:
-    # BUG: only the first 8 tokens are counted, so 2 ** 8 = 256 is taken for all there are.
     assert len(synthetic(300, 12, 2, "x")) == 300
 
 
