@@ -304,7 +304,7 @@ def read_elsewhere(folder: Path, text: str, *, limit: str, size: int) -> str:
 def test_deep_nesting_is_refused_before_the_parser_overflows_its_stack(
     tmp_path: Path, unit: str
 ) -> None:
-    # The stack is made small here to keep the file small; with the usual 8 MiB 40 000 levels (40 kB) do it.
+    # The stack is made small here to keep the file small; 8 MiB take 40,000 levels.
     said = read_elsewhere(tmp_path, unit * 5000 + "x", limit="RLIMIT_STACK", size=1_000_000)
     assert said.startswith("x:1: ")
 
