@@ -145,6 +145,9 @@ class Transport(Protocol):
     def stop(self, grace_s: float) -> None:
         """End the worker and every process it started: politely, then after the grace surely."""
 
+    def log_size(self) -> int:
+        """Bytes that it wrote to standard error so far."""
+
     def log_tail(self, lines: int) -> str:
         """The last lines of what it wrote to standard error."""
 

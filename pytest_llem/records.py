@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pytest_llem.errors import RunnerError
 
 __all__ = [
+    "OLDEST_PROTOCOL",
     "PROTOCOL",
     "Execution",
     "Experiment",
@@ -40,7 +41,10 @@ __all__ = [
 ]
 
 PROTOCOL = 1
-"""Version of what host and worker say to each other; both must speak the same."""
+"""Version of what host and worker say to each other."""
+
+OLDEST_PROTOCOL = 1
+"""The oldest version that a host still understands."""
 
 Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 """How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""

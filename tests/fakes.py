@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 __all__ = ["ScriptedTransport"]
@@ -10,8 +11,7 @@ __all__ = ["ScriptedTransport"]
 class ScriptedTransport:
     """A worker that says what it was told to say.
 
-    After the last chunk it is silent, or at its end where an exit status is given. Being silent
-    takes no time: time is always up at once.
+    After the last chunk it is silent, or at its end where an exit status is given.
     """
 
     def __init__(
@@ -31,7 +31,10 @@ class ScriptedTransport:
         self.limits_s.append(timeout_s)
         if self._chunks:
             return self._chunks.pop(0)
-        return None if self._status is None else b""
+        if self._status is not None:
+            return b""
+        time.sleep(timeout_s)
+        return None
 
     def wait(self, timeout_s: float) -> int | None:
         assert timeout_s > 0
@@ -39,6 +42,9 @@ class ScriptedTransport:
 
     def stop(self, grace_s: float) -> None:
         self.stops.append(grace_s)
+
+    def log_size(self) -> int:
+        return len(self._log)
 
     def log_tail(self, lines: int) -> str:
         return "\n".join(self._log.splitlines()[-lines:])

@@ -31,6 +31,7 @@ THIRD_PARTY_OF = {
     "pydantic": {"study"},
     "torch": {"backends"},
     "transformers": {"backends"},
+    "huggingface_hub": {"runners"},
 }
 
 
@@ -183,6 +184,7 @@ def test_importing_the_plugin_pulls_in_nothing_heavy() -> None:
     code = "import sys, pytest; import pytest_llem.plugin; print(*sorted(sys.modules))"
     loaded = set(run_python(code).split())
     heavy = {"yaml", "pydantic", "docker", "numpy", "pynvml", "torch", "transformers"}
+    heavy.add("huggingface_hub")
     assert not heavy & loaded
     # Making dataclasses takes longer than all else the plugin does: they come with a study.
     assert "pytest_llem.records" not in loaded

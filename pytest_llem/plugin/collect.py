@@ -91,11 +91,11 @@ class ExperimentNode(pytest.Collector):
         )
 
 
-def _local(llem_journal: object) -> None:
+def _local(llem_journal: object, llem_models: object) -> None:
     """Names the fixtures of a measurement on this host."""
 
 
-def _docker(llem_journal: object, llem_docker: object) -> None:
+def _docker(llem_journal: object, llem_models: object, llem_docker: object) -> None:
     """Names the fixtures of a measurement in a container."""
 
 
@@ -216,6 +216,7 @@ class GateItem(LlemItem):
         ]
         if not selected:
             selected = list(range(1, node.study.execution.cycles + 1))
+            self._fixture("llem_models")
             if node.runner.mode == "docker":
                 self._fixture("llem_docker")
             for cycle in selected:

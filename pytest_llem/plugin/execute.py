@@ -10,10 +10,12 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_llem.errors import EngineMissing, WorkerError
+from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.session import LlemSession
 from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict, to_dict
 from pytest_llem.results import gates
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners import local
 from pytest_llem.runners.conversation import converse
 from pytest_llem.study.load import Planned, Study
@@ -64,12 +66,9 @@ class Turn:
 def measure(session: LlemSession, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
     _gap(session, turn.study)
-    experiment = turn.planned.experiment
-    measurement = failure = skipped = None
+    measurement = failure = skipped = raw = None
     try:
-        log = session.journal.log_path(turn.file, experiment.id, turn.cycle)
-        transport = local.start(experiment.backend, log)
-        measurement = converse(transport, experiment, turn.planned.digest, turn.cycle)
+        measurement, raw = _converse(session, turn)
     except EngineMissing as error:
         if turn.runner.source in _CHOSEN_BY_NOBODY and not session.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
@@ -79,10 +78,24 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
         failure = _failure(error)
     except OSError as error:
         failure = Failure(kind="start", message=f"the worker could not be started: {error}")
-    outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped)
+    outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped, raw=raw)
     session.keep(turn.study.path, outcome)
     session.journal.append(outcome)
     return outcome
+
+
+def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None]:
+    """The measurement, and the name of the file with its raw series."""
+    experiment, cycle, journal = turn.planned.experiment, turn.cycle, session.journal
+    where = (turn.file, experiment.id, cycle)
+    with (
+        SideFile(journal.raw_path(*where)) as side_file,
+        watching(session.config, experiment, cycle, side_file) as watcher,
+    ):
+        transport = local.start(experiment.backend, journal.log_path(*where))
+        measurement = converse(transport, experiment, turn.planned.digest, cycle, watcher)
+        name = side_file.keep()
+    return measurement, f"raw/{name}" if name else None
 
 
 def _failure(error: WorkerError) -> Failure:
@@ -95,6 +108,7 @@ def outcome_of(
     measurement: Measurement | None = None,
     failure: Failure | None = None,
     skipped: str | None = None,
+    raw: str | None = None,
     skip_wanted: bool = False,
 ) -> Outcome:
     """What became of a turn, dated now."""
@@ -111,6 +125,7 @@ def outcome_of(
         measurement=measurement,
         failure=failure,
         skipped=skipped,
+        raw=raw,
         skip_wanted=skip_wanted,
     )
 

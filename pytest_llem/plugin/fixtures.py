@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.collect import LlemItem
 from pytest_llem.plugin.session import KEY
 from pytest_llem.results.journal import Journal
+from pytest_llem.runners import models
 
-__all__ = ["llem_docker", "llem_journal"]
+__all__ = ["llem_docker", "llem_journal", "llem_models"]
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,22 @@ def llem_journal(request: pytest.FixtureRequest) -> Iterator[Journal]:
         pytest.fail(str(error), pytrace=False)
     yield journal
     session.close()
+
+
+@pytest.fixture(scope="session")
+def llem_models(request: pytest.FixtureRequest) -> None:
+    """Looks at the models of all selected experiments, and names every problem at once."""
+    nodes = dict.fromkeys(
+        item.experiment
+        for item in request.session.items
+        if isinstance(item, LlemItem) and item.get_closest_marker("skip") is None
+    )
+    uses = [
+        models.Use(experiment=node.planned.experiment, where=f"{node.shown}:{node.planned.line}")
+        for node in nodes
+    ]
+    if problems := models.check(uses):
+        pytest.fail(models.listed(problems), pytrace=False)
 
 
 @pytest.fixture(scope="session")

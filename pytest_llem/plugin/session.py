@@ -27,6 +27,7 @@ class LlemSession:
     """Options, runners, journal and outcomes of one pytest process.
 
     Attributes:
+        config: pytest's.
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
         outcomes: (study file, experiment) to cycle to what became of it.
@@ -39,7 +40,7 @@ class LlemSession:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.started = False
-        self._config = config
+        self.config = config
         self._journal: Journal | None = None
 
     def runner(self, backend: str, study: Mapping[str, str]) -> RunnerSpec:
@@ -60,8 +61,8 @@ class LlemSession:
 
     def _settings(self) -> tuple[dict[str, str], dict[str, str]]:
         """What the command line and the ini file say; a backend nobody knows is a typo."""
-        cli = _cli_runners(self._config)
-        ini = parse_pairs(self._config.getini("llem_runners"), "ini llem_runners")
+        cli = _cli_runners(self.config)
+        ini = parse_pairs(self.config.getini("llem_runners"), "ini llem_runners")
         known = {*_WELL_KNOWN, *names(BACKENDS)}
         for source, values in (("cli", cli), ("ini llem_runners", ini)):
             for name in values:
@@ -78,9 +79,9 @@ class LlemSession:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            worker_input = getattr(self._config, "workerinput", {})
+            worker_input = getattr(self.config, "workerinput", {})
             writer = worker_input.get("workerid", "main")
-            self._journal = Journal(results_folder(self._config), writer)
+            self._journal = Journal(results_folder(self.config), writer)
         return self._journal
 
     def keep(self, path: Path, outcome: Outcome) -> None:

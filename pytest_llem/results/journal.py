@@ -29,7 +29,8 @@ class Journal:
         self.folder = folder
         path = folder / f"journal.{writer}.jsonl"
         try:
-            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            for name in ("logs", "raw"):
+                (folder / name).mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab", buffering=0)
         except OSError as error:
             raise ResultsError(
@@ -52,9 +53,17 @@ class Journal:
 
     def log_path(self, file: str, experiment: str, cycle: int) -> Path:
         """Where the worker of a measurement of a study file writes its log."""
-        # Quoted, so that no two files of one session share a log.
-        return self.folder / "logs" / quote(f"{file}.{experiment}.c{cycle}.log", safe="")
+        return self.folder / "logs" / f"{_name(file, experiment, cycle)}.log"
+
+    def raw_path(self, file: str, experiment: str, cycle: int) -> Path:
+        """Where the raw series of a measurement go."""
+        return self.folder / "raw" / f"{_name(file, experiment, cycle)}.jsonl"
 
     def close(self) -> None:
         """Close the file; all of it is on the disk already."""
         self._file.close()
+
+
+def _name(file: str, experiment: str, cycle: int) -> str:
+    """Quoted, so that no two studies of one session share a file."""
+    return quote(f"{file}.{experiment}.c{cycle}", safe="")

@@ -21,6 +21,7 @@ class Outcome:
         node: pytest's id of the test.
         config: the experiment's fields, defaults included.
         finished: when, in UTC, ISO 8601.
+        raw: the file of the session's directory that holds every request's times, a line each.
         skip_wanted: it was skipped because the user said so, not because something is missing.
     """
 
@@ -36,4 +37,5 @@ class Outcome:
     measurement: Measurement | None = None
     failure: Failure | None = None
     skipped: str | None = None
+    raw: str | None = None
     skip_wanted: bool = False

@@ -5,52 +5,69 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import PROTOCOL, Experiment, Measurement, from_dict, to_dict
+from pytest_llem.records import (
+    OLDEST_PROTOCOL,
+    PROTOCOL,
+    Experiment,
+    Measurement,
+    from_dict,
+    to_dict,
+)
+from pytest_llem.runners.frames import FrameReader
 
-__all__ = ["FrameReader", "converse"]
+__all__ = ["Listener", "Patience", "Progress", "converse", "signal_name"]
 
-_HELLO_S = 60.0
 _EXIT_S = 10.0
 _GRACE_S = 30.0
 _LOG_LINES = 40
-_MAX_FRAME_BYTES = 64 * 1024 * 1024
+_TICK_S = 0.5
+_WATCHED = {"warmup", "measure"}
 
 
-class FrameReader:
-    """Cuts a stream of bytes into frames: JSON objects with a ``frame`` field, one a line."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a worker is.
 
-    def __init__(self) -> None:
-        """Start with nothing read."""
-        self._rest = b""
+    Attributes:
+        phase: ``start load idle warmup measure close``.
+        elapsed_s: since the phase began.
+        done: requests finished, of ``total``; both 0 where nothing is counted.
+    """
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The frames that are complete with these bytes.
-
-        Raises:
-            ValueError: when a line isn't a frame, holds NaN or an infinity, or is too long.
-        """
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _MAX_FRAME_BYTES:
-            raise ValueError(f"a frame is longer than {_MAX_FRAME_BYTES} bytes")
-        for line in lines:
-            frame = json.loads(line, parse_constant=_refuse, parse_float=_finite)
-            if not isinstance(frame, dict) or not isinstance(frame.get("frame"), str):
-                raise ValueError(f"not a frame: {line[:80]!r}")
-            yield frame
+    phase: str
+    elapsed_s: float
+    done: int = 0
+    total: int = 0
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if abs(number) < float("inf") else _refuse(text)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for a worker where the experiment doesn't say.
+
+    Attributes:
+        hello_s: from its start to its first word.
+        silence_s: without a frame or a byte of its log, while it warms up or measures.
+    """
+
+    hello_s: float = 60.0
+    silence_s: float = 300.0
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a number that can be reported")
+class Listener:
+    """Hears what goes on; does nothing. Override what matters."""
+
+    def progress(self, progress: Progress) -> None:
+        """Called at each change, and twice a second."""
+
+    def series(self, requests: Sequence[Any]) -> None:
+        """Times of some requests, as plain JSON data; may be called several times."""
 
 
 def converse(
@@ -58,7 +75,8 @@ def converse(
     experiment: Experiment,
     digest: str,
     cycle: int,
-    on_phase: Callable[[str], None] = lambda _: None,
+    listener: Listener | None = None,
+    patience: Patience = Patience(),
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
@@ -67,13 +85,14 @@ def converse(
         experiment: what to measure.
         digest: of the experiment.
         cycle: from 1.
-        on_phase: told the name of each phase that begins.
+        listener: hears of progress and raw series.
+        patience: how long to wait for it.
 
     Raises:
         EngineMissing: when the worker has no engine for the backend.
         WorkerError: when it delivers no measurement, with cause, fix and the end of its log.
     """
-    conversation = _Conversation(transport, experiment, on_phase)
+    conversation = _Conversation(transport, experiment, listener or Listener(), patience)
     try:
         measurement = conversation.measurement(digest, cycle)
     except BaseException:
@@ -96,17 +115,22 @@ class _Conversation:
     """One request to one worker, with a deadline for each of its parts."""
 
     def __init__(
-        self, transport: Transport, experiment: Experiment, on_phase: Callable[[str], None]
+        self, transport: Transport, experiment: Experiment, listener: Listener, patience: Patience
     ) -> None:
         self._transport = transport
         self._experiment = experiment
-        self._on_phase = on_phase
+        self._listener = listener
+        self._silence_s = patience.silence_s
         self._reader = FrameReader()
         self._frames: list[dict[str, Any]] = []
         self._phase = "start"
+        self._begun = time.monotonic()
+        self._counts = (0, 0)
         self._requested = False
-        self._limit_s = _HELLO_S
-        self._deadline = time.monotonic() + _HELLO_S
+        self._limit_s = patience.hello_s
+        self._deadline = self._begun + patience.hello_s
+        self._heard = self._begun
+        self._log_size = 0
 
     def measurement(self, digest: str, cycle: int) -> Measurement:
         """Handshake, request, and frames until the result."""
@@ -120,16 +144,32 @@ class _Conversation:
         }
         self._transport.send(json.dumps(request).encode() + b"\n")
         self._requested = True
-        while True:
-            frame = self._next()
-            if frame["frame"] == "phase":
-                self._enter(str(frame.get("phase")))
-            elif frame["frame"] == "result":
-                return self._result(frame.get("measurement"), digest, cycle)
-            elif frame["frame"] == "error":
-                self._raised(frame)
-            elif frame["frame"] != "progress":
-                self._fail("protocol", f"the worker sent an unknown frame {frame['frame']!r:.80}")
+        while (frame := self._next())["frame"] != "result":
+            self._take(frame)
+        return self._result(frame.get("measurement"), digest, cycle)
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        """Deal with a frame that isn't the result."""
+        kind = frame["frame"]
+        if kind == "phase":
+            self._enter(str(frame.get("phase")))
+        elif kind == "progress":
+            done, total = frame.get("done"), frame.get("total")
+            self._counts = (done, total) if type(done) is type(total) is int else (0, 0)
+        elif kind == "series" and isinstance(frame.get("requests"), list):
+            self._listener.series(frame["requests"])
+        elif kind == "error":
+            self._raised(frame)
+        else:
+            self._fail("protocol", f"the worker sent an unknown frame {kind!r:.80}")
+        self._tell()
+
+    def _tell(self) -> None:
+        done, total = self._counts
+        elapsed_s = time.monotonic() - self._begun
+        self._listener.progress(
+            Progress(phase=self._phase, elapsed_s=elapsed_s, done=done, total=total)
+        )
 
     def _allow(self, seconds: float) -> None:
         self._limit_s = seconds
@@ -140,30 +180,52 @@ class _Conversation:
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
-        self._on_phase(phase)
+        self._begun = time.monotonic()
+        self._counts = (0, 0)
 
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""
         while not self._frames:
-            if time.monotonic() > self._deadline:  # also for one who never stops talking
+            now = time.monotonic()
+            if now > self._deadline:  # also for one who never stops talking
                 self._late()
-            data = self._transport.receive(self._deadline - time.monotonic())
+            data = self._transport.receive(min(self._deadline - now, _TICK_S))
             if data is None:
-                self._late()
+                self._check_silence()
+                self._tell()
+                continue
             if not data:
                 self._ended()
+            self._heard = time.monotonic()
             try:
                 self._frames.extend(self._reader.feed(data))
             except (ValueError, RecursionError) as error:
                 self._fail("protocol", f"the worker's output can't be understood: {error}")
         return self._frames.pop(0)
 
+    def _check_silence(self) -> None:
+        """End a worker that shows no sign of life in a phase that should be full of them."""
+        now = time.monotonic()
+        if (size := self._transport.log_size()) != self._log_size:
+            self._log_size, self._heard = size, now
+        if self._phase in _WATCHED and now - self._heard > self._silence_s:
+            self._fail(
+                "timeout",
+                f"nothing was heard from {self._phase} for {self._silence_s:g} s",
+                fix="see the log; a batch may take too long: lower batch_size or output_tokens",
+            )
+
     def _check_hello(self, hello: dict[str, Any]) -> None:
         if hello["frame"] == "error":
             self._raised(hello)
-        if hello["frame"] != "hello" or hello.get("protocol") != PROTOCOL:
-            spoken = hello.get("protocol")
-            self._fail("protocol", f"the worker speaks protocol {spoken}, this is {PROTOCOL}")
+        spoken = hello.get("protocol")
+        known = type(spoken) is int and OLDEST_PROTOCOL <= spoken <= PROTOCOL
+        if hello["frame"] != "hello" or not known:
+            self._fail(
+                "protocol",
+                f"the worker (pytest-llem {hello.get('llem')}) speaks protocol {spoken},"
+                f" this is pytest-llem {__version__} with {OLDEST_PROTOCOL} to {PROTOCOL}",
+            )
         versions = hello.get("versions") or {}
         if not isinstance(versions, dict):
             self._fail("protocol", f"the worker's hello names no versions: {versions!r:.80}")

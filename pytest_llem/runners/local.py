@@ -99,6 +99,10 @@ class LocalTransport:
             self._process.wait()
         self._stdout.close()
 
+    def log_size(self) -> int:
+        """Bytes in the log so far."""
+        return self._log.stat().st_size
+
     def log_tail(self, lines: int) -> str:
         """The last lines of the log, as text."""
         with self._log.open(errors="replace") as file:

@@ -37,9 +37,12 @@ class Frames:
         """Write one frame.
 
         Raises:
-            ValueError: when a field isn't plain JSON data, or holds NaN or an infinity.
+            LlemError: when a field isn't plain JSON data, or holds NaN or an infinity.
         """
-        line = json.dumps({"frame": frame, **fields}, allow_nan=False).encode() + b"\n"
+        try:
+            line = json.dumps({"frame": frame, **fields}, allow_nan=False).encode() + b"\n"
+        except (ValueError, TypeError) as error:
+            raise LlemError(f"the engine's figures can't be reported ({frame}): {error}") from error
         while line:
             line = line[os.write(self._fd, line) :]
 

@@ -6,21 +6,30 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, find, names
-from pytest_llem.records import Experiment, Measurement, Reading, Window
+from pytest_llem.records import (
+    Experiment,
+    Measurement,
+    Reading,
+    RequestTiming,
+    Window,
+    to_dict,
+)
 from pytest_llem.worker import workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import Facts, figures
 from pytest_llem.worker.integrity import check
 
-__all__ = ["Emit", "Phases", "choose_meters", "measure"]
+__all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
 Emit = Callable[..., None]
 """Sends a frame: its kind, then its fields by name."""
 
 _PROGRESS_EVERY_S = 0.5
+_SERIES_TIMES = 20_000
 
 
 class Phases:
@@ -73,6 +82,7 @@ def measure(
     completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
+    send_series([completion.timing for completion in completions], emit)
     totals = Facts.of(completions, peak, facts.device, missing)
     return Measurement(
         experiment=experiment.id,
@@ -183,6 +193,20 @@ def _check_named(meters: Sequence[Meter], device: str) -> None:
             raise LlemError(f"meter {meter.name} has nothing to read on device {device}")
         if other is not None:
             raise LlemError(f"meters {other.name} and {meter.name} read the same; name one of them")
+
+
+def send_series(timings: Sequence[RequestTiming], emit: Emit) -> None:
+    """Send every request's times ahead of the result, in frames of a bearable size."""
+    rows: list[dict[str, Any]] = []
+    count = 0
+    for timing in timings:
+        rows.append(to_dict(timing))
+        count += len(timing.token_s)
+        if count >= _SERIES_TIMES:
+            emit("series", requests=rows)
+            rows, count = [], 0
+    if rows:
+        emit("series", requests=rows)
 
 
 def tokens_sha256(completions: Sequence[Completion]) -> str:

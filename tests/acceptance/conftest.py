@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
@@ -52,12 +52,21 @@ class Project:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
+def marked(token: str) -> list[psutil.Process]:
+    """Processes, not zombies, whose environment holds a token."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("LLEM_TEST_TOKEN") == token:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return found
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return Project(pytester)
-
-
-Outcomes = Callable[[pytest.RunResult], dict[str, int]]

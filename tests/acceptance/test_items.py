@@ -236,6 +236,12 @@ def test_a_bare_pytest_under_xdist_leaves_studies_out_too(project: Project) -> N
 def test_setup_plan_measures_nothing_and_names_the_fixtures(project: Project) -> None:
     project.study("id: a\nexecution: {cycles: 1}\n")
     result = project.run("benchmarks", "--setup-plan")
-    result.stdout.fnmatch_lines(["*SETUP*S llem_journal*", "*a::c1 (fixtures used: llem_journal*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*SETUP*S llem_journal*",
+            "*SETUP*S llem_models*",
+            "*a::c1 (fixtures used: llem_journal, llem_models)*",
+        ]
+    )
     assert result.ret == 0
     assert not (project.pytester.path / "results").exists()

@@ -10,10 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.acceptance.conftest import Project
+from tests.acceptance.conftest import Project, marked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process adoption is Linux's")
 
@@ -26,18 +25,6 @@ STAY = {
     "close": "{hang_in: close, mark: MARK, grandchild: true}",
 }
 MARKED_IN = {"load": "load", "idle": "load", "warmup": "run", "measure": "run", "close": "close"}
-
-
-def marked(token: str) -> list[psutil.Process]:
-    """Processes, not zombies, whose environment holds a token."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("LLEM_TEST_TOKEN") == token:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue
-    return found
 
 
 def wait_for(condition: object, seconds: float) -> bool:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
 from pytest_llem.records import PROTOCOL, Measurement, from_dict, to_dict
-from pytest_llem.runners.conversation import FrameReader, converse
+from pytest_llem.runners.conversation import Listener, Patience, Progress, converse
+from pytest_llem.runners.frames import FrameReader
 from tests.builders import DIGEST, UNHURRIED, experiment, measurement
 from tests.fakes import ScriptedTransport
 
@@ -111,9 +114,12 @@ def test_a_frame_without_end_is_refused() -> None:
 
 # --- conversations -------------------------------------------------------------------------
 
-EXPERIMENT = experiment(load_timeout_s=0.5, timeout_s=2e-3)
+EXPERIMENT = experiment(load_timeout_s=0.5, timeout_s=0.1)
 MEASUREMENT = measurement()
 RESULT = line("result", measurement=to_dict(MEASUREMENT))
+
+
+PATIENCE = Patience(hello_s=0.5)
 
 
 def hello(**fields: Any) -> bytes:
@@ -126,22 +132,37 @@ def hello(**fields: Any) -> bytes:
     return line("hello", **(said | fields))
 
 
-def talk(transport: Transport, phases: list[str] | None = None) -> Measurement:
-    heard: list[str] = [] if phases is None else phases
-    return converse(transport, EXPERIMENT, DIGEST, 1, heard.append)
+class Heard(Listener):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.all: list[Progress] = []
+        self.requests: list[Any] = []
+
+    def progress(self, progress: Progress) -> None:
+        self.all.append(progress)
+
+    def series(self, requests: Sequence[Any]) -> None:
+        self.requests += requests
 
 
-def failure(transport: ScriptedTransport) -> WorkerError:
+def talk(
+    transport: Transport, heard: Heard | None = None, patience: Patience = PATIENCE
+) -> Measurement:
+    return converse(transport, EXPERIMENT, DIGEST, 1, heard, patience)
+
+
+def failure(transport: ScriptedTransport, patience: Patience = PATIENCE) -> WorkerError:
     """How a conversation fails; whatever the cause, the worker has been ended."""
     with pytest.raises(WorkerError) as caught:
-        talk(transport)
+        talk(transport, patience=patience)
     assert transport.stops
     assert str(caught.value) == caught.value.message
     return caught.value
 
 
 def test_a_worker_that_does_its_work_gives_the_measurement() -> None:
-    phases: list[str] = []
+    heard = Heard()
     transport = ScriptedTransport(
         [
             hello(),
@@ -152,8 +173,10 @@ def test_a_worker_that_does_its_work_gives_the_measurement() -> None:
         ],
         status=0,
     )
-    assert talk(transport, phases) == MEASUREMENT
+    assert talk(transport, heard) == MEASUREMENT
+    phases = list(dict.fromkeys(progress.phase for progress in heard.all))
     assert phases == ["load", "idle", "measure", "close"]
+    assert (1, 2) in {(progress.done, progress.total) for progress in heard.all}
     assert transport.stops
 
 
@@ -196,10 +219,8 @@ def test_a_worker_that_is_slow_to_exit_is_stopped_all_the_same() -> None:
 def test_a_worker_of_another_protocol_is_refused(first: bytes, spoken: str) -> None:
     transport = ScriptedTransport([first], log="some log")
     error = failure(transport)
-    assert (error.kind, error.message) == (
-        "protocol",
-        f"the worker speaks protocol {spoken}, this is {PROTOCOL}",
-    )
+    assert error.kind == "protocol"
+    assert f") speaks protocol {spoken}, this is pytest-llem {__version__} with" in error.message
     assert error.log_tail == "some log"
     assert transport.sent == b""
 
@@ -317,8 +338,8 @@ def test_only_the_end_of_a_long_log_is_told() -> None:
     [
         ([], "start", "0.5", "load_timeout_s"),
         (["load"], "load", "0.5", "load_timeout_s"),
-        (["load", "idle"], "idle", "0.002", "timeout_s"),
-        (["load", "idle", "measure"], "measure", "0.002", "timeout_s"),
+        (["load", "idle"], "idle", "0.1", "timeout_s"),
+        (["load", "idle", "measure"], "measure", "0.1", "timeout_s"),
     ],
 )
 def test_a_silent_worker_is_too_late(
@@ -337,8 +358,8 @@ def test_a_silent_worker_is_too_late(
 
 
 def test_a_worker_that_never_greets_is_too_late() -> None:
-    error = failure(ScriptedTransport())
-    assert (error.kind, error.message) == ("timeout", "no end of start within 60 s")
+    error = failure(ScriptedTransport(), Patience(hello_s=0.05))
+    assert (error.kind, error.message) == ("timeout", "no end of start within 0.05 s")
 
 
 def test_phases_after_loading_share_one_limit() -> None:
@@ -384,10 +405,50 @@ def test_what_breaks_the_protocol_is_told(said: bytes, message: str) -> None:
 
 
 def test_a_user_who_interrupts_ends_the_worker() -> None:
-    def interrupt(_: str) -> None:
-        raise KeyboardInterrupt
+    class Interrupt(Listener):
+        def progress(self, progress: Progress) -> None:
+            raise KeyboardInterrupt
 
     transport = ScriptedTransport([hello(), line("phase", phase="load")])
     with pytest.raises(KeyboardInterrupt):
-        converse(transport, EXPERIMENT, DIGEST, 1, interrupt)
+        converse(transport, EXPERIMENT, DIGEST, 1, Interrupt())
     assert transport.stops
+
+
+def test_raw_series_are_handed_on_as_they_come() -> None:
+    heard = Heard()
+    frames = [line("series", requests=[[1.0]]), line("series", requests=[[2.0], [3.0]])]
+    talk(ScriptedTransport([hello(), *frames, RESULT], status=0), heard)
+    assert heard.requests == [[1.0], [2.0], [3.0]]
+
+
+def test_a_worker_that_falls_silent_while_measuring_is_ended() -> None:
+    transport = ScriptedTransport([hello(), line("phase", phase="measure")])
+    error = failure(transport, Patience(hello_s=5, silence_s=0.02))
+    assert (error.kind, error.message) == (
+        "timeout",
+        "nothing was heard from measure for 0.02 s",
+    )
+
+
+def test_a_line_in_the_log_is_a_sign_of_life() -> None:
+    class Chatty(ScriptedTransport):
+        size = 0
+
+        def log_size(self) -> int:
+            self.size += 1
+            return self.size
+
+    error = failure(
+        Chatty([hello(), line("phase", phase="measure")]), Patience(hello_s=5, silence_s=0.02)
+    )
+    assert error.message == "no end of measure within 0.5 s"
+
+
+def test_a_worker_that_never_stops_talking_is_too_late_all_the_same() -> None:
+    class Flood(ScriptedTransport):
+        def receive(self, timeout_s: float) -> bytes | None:
+            return super().receive(timeout_s) if self._chunks else line("progress", done=1, total=2)
+
+    error = failure(Flood([hello()]))
+    assert error.message == "no end of start within 0.5 s"

@@ -1,18 +1,24 @@
 """A third party's distribution: a backend and meters by Protocol, found through entry points.
 
 The backend does what its options say: it sleeps, and it fails in every way an engine can.
-Options: ``token_s`` (seconds a step), ``<way>_in: <phase>`` with the ways ``raise hang hold_gil
-exit kill print close_stdout`` and the phases ``load run close``; ``fail_once: path`` fails as
-long as the file isn't there, and makes it; ``grandchild: true`` starts a process in a session of
-its own; ``drop_tokens: n`` reports n tokens fewer; ``mark: path`` writes the phase there on
-entering it.
+
+* ``token_s``: seconds a step.
+* ``<way>_in: <phase>``: the ways are ``raise hang hold_gil exit kill segv babble daemon print
+  close_stdout``, the phases ``load run close``.
+* ``fail_once: path``: fails as long as the file isn't there, and makes it.
+* ``grandchild: true``: starts a process in a session of its own.
+* ``drop_tokens: n``: reports n tokens fewer; ``nan: true``: times that are no numbers;
+  ``blob: n``: n bytes of facts.
+* ``mark: path``: writes the phase there on entering it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -35,11 +41,30 @@ def _close_stdout() -> None:
     time.sleep(600)
 
 
+def _babble() -> None:
+    # Into every pipe there is: the frames' own among them, whichever it is.
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISFIFO(os.fstat(fd).st_mode):
+                os.write(fd, b'Loading... {"frame": "resu')
+
+
+def _daemon() -> None:
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(600)
+        os._exit(0)
+
+
 _WAYS: dict[str, Callable[[], object]] = {
     "hang": lambda: time.sleep(600),
     "hold_gil": _hold_gil,
     "exit": lambda: os._exit(3),
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segv": lambda: ctypes.string_at(0),
+    "babble": _babble,
+    "daemon": _daemon,
     "print": lambda: print("engine chatter", flush=True),  # noqa: T201
     "close_stdout": _close_stdout,
 }
@@ -84,7 +109,8 @@ class FakeEngine:
                 raise RuntimeError("failed once")
 
     def facts(self) -> EngineFacts:
-        return EngineFacts(vocab_size=256, device="cpu", details={"fake": True})
+        blob = "x" * int(self._options.get("blob", 0))
+        return EngineFacts(vocab_size=256, device="cpu", details={"fake": True, "blob": blob})
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")
@@ -99,7 +125,7 @@ class FakeEngine:
         times = []
         for _ in range(count - int(self._options.get("drop_tokens", 0))):
             time.sleep(float(self._options.get("token_s", 0.001)))
-            times.append(time.monotonic())
+            times.append(float("nan") if self._options.get("nan") else time.monotonic())
         timing = RequestTiming(
             submitted_s=submitted_s,
             token_s=tuple(times),

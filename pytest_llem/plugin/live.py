@@ -1,0 +1,91 @@
+"""The live line: what a measurement is doing, on a terminal and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_llem.records import Experiment
+from pytest_llem.results.side_file import SideFile
+from pytest_llem.runners.conversation import Listener, Progress
+
+__all__ = ["Watcher", "describe", "watching"]
+
+_SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
+_MIN_ROOM = 20
+
+
+def describe(experiment: Experiment, cycle: int, progress: Progress) -> str:
+    """A line about a measurement: name, phase, requests done, seconds gone and left."""
+    parts = [f"{experiment.id} c{cycle}", progress.phase]
+    if progress.total:
+        parts.append(f"{progress.done}/{progress.total}")
+    parts.append(f"{progress.elapsed_s:.0f} s")
+    left_s = _left_s(experiment, progress)
+    if left_s is not None:
+        parts.append(f"{left_s:.0f} s left")
+    return "  ".join(parts)
+
+
+def _left_s(experiment: Experiment, progress: Progress) -> float | None:
+    """Seconds to the end of the phase; None where that can't be told."""
+    if progress.phase == "idle" and experiment.idle != "none":
+        return max(0.0, experiment.idle - progress.elapsed_s)
+    if progress.done and progress.total:
+        return progress.elapsed_s * (progress.total - progress.done) / progress.done
+    return None
+
+
+class Watcher(Listener):
+    """Puts raw series into a side file and, on a terminal, progress on the current line.
+
+    The line is written behind pytest's own text, and taken away again: cursor saved before,
+    restored behind, so that pytest goes on where it was.
+    """
+
+    def __init__(
+        self, writer: Any, experiment: Experiment, cycle: int, side_file: SideFile
+    ) -> None:
+        """Take pytest's terminal writer, or None where there is no terminal."""
+        self._writer = writer
+        self._experiment = experiment
+        self._cycle = cycle
+        self._side_file = side_file
+
+    def series(self, requests: Sequence[Any]) -> None:
+        """Write some requests' times."""
+        self._side_file.add(requests)
+
+    def progress(self, progress: Progress) -> None:
+        """Replace the live line."""
+        if self._writer is None:
+            return
+        room = self._writer.fullwidth - self._writer.width_of_current_line - 2
+        if room >= _MIN_ROOM:
+            text = describe(self._experiment, self._cycle, progress)[:room]
+            self._writer.write_raw(f"{_SAVE}{_CLEAR}  {text}{_RESTORE}", flush=True)
+
+    def clear(self) -> None:
+        """Take the live line away."""
+        if self._writer is not None:
+            self._writer.write_raw(_CLEAR, flush=True)
+
+
+@contextlib.contextmanager
+def watching(
+    config: pytest.Config, experiment: Experiment, cycle: int, side_file: SideFile
+) -> Iterator[Watcher]:
+    """A watcher for one measurement; its line is gone afterwards."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    shown = reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
+    quiet = hasattr(config, "workerinput") or config.getoption("verbose") < 0
+    writer = config.get_terminal_writer() if shown and not quiet else None
+    watcher = Watcher(writer, experiment, cycle, side_file)
+    try:
+        yield watcher
+    finally:
+        watcher.clear()
