@@ -2,14 +2,14 @@
 
 A map of the package; data runs through it from top to bottom:
 
-* ``errors``, ``records``, ``metrics``, ``extensions``: what every part may know.
+* ``errors``, ``records``, ``wire``, ``metrics``, ``extensions``: what every part may know.
 * ``study``: YAML text becomes experiments, in order.
 * ``runners``: decides where a worker runs, starts it, talks with it.
 * ``worker``: runs beside the engine, in a process of its own; ``backends`` are the engines,
   ``meters`` the energy counters it uses.
 * ``results``: the journal, statistics and gates.
 * ``reports``: results as text.
-* ``plugin``: the only folder that imports pytest.
+* ``plugin``: the only folder that imports pytest; ``cli``: the commands beside it.
 """
 
 __all__ = ["__version__"]

@@ -7,19 +7,13 @@ validates these very classes, and the worker needs no pydantic.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pytest_llem.errors import RunnerError
 
 __all__ = [
-    "OLDEST_PROTOCOL",
-    "PROTOCOL",
     "Execution",
     "Experiment",
     "Failure",
@@ -36,15 +30,7 @@ __all__ = [
     "Verdict",
     "Warmup",
     "Window",
-    "from_dict",
-    "to_dict",
 ]
-
-PROTOCOL = 1
-"""Version of what host and worker say to each other."""
-
-OLDEST_PROTOCOL = 1
-"""The oldest version that a host still understands."""
 
 Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 """How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""
@@ -313,84 +299,3 @@ class Verdict:
     def text(self) -> str:
         """One line for people; a verdict about the cycles as such needs no metric's name."""
         return self.reason if self.metric == "cycles" else f"{self.metric}: {self.reason}"
-
-
-# --- over the wire -------------------------------------------------------------------------
-
-_T = TypeVar("_T")
-
-
-def to_dict(record: Any) -> dict[str, Any]:
-    """A record as plain JSON data; tuples become lists."""
-    data = _plain(record)
-    assert isinstance(data, dict)
-    return data
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
-    """The record that :func:`to_dict` was given.
-
-    Raises:
-        ValueError: when a value has another type than its field, or a field is unknown or missing.
-    """
-    record = _build(cls, data)
-    assert isinstance(record, cls)
-    return record
-
-
-@functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _build(hint: Any, value: Any) -> Any:
-    """``value`` as the type ``hint``; understands just the types that records use."""
-    origin = typing.get_origin(hint)
-    if origin in {typing.Union, types.UnionType}:
-        return _build_union(typing.get_args(hint), value)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return _build_record(hint, value)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_build(typing.get_args(hint)[0], item) for item in value)
-    if origin is Mapping and isinstance(value, Mapping):
-        return {str(k): _build(typing.get_args(hint)[1], item) for k, item in value.items()}
-    if hint is Any or _is_scalar(hint, value):
-        return value
-    raise ValueError(f"expected {hint}, got {value!r:.80}")
-
-
-def _build_record(cls: Any, data: Mapping[str, Any]) -> Any:
-    hints = _hints(cls)
-    if unknown := set(data) - {f.name for f in dataclasses.fields(cls)}:
-        raise ValueError(f"{cls.__name__}: unknown fields {sorted(unknown)}")
-    try:
-        return cls(**{key: _build(hints[key], item) for key, item in data.items()})
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
-
-
-def _build_union(options: tuple[Any, ...], value: Any) -> Any:
-    for option in options:
-        try:
-            return _build(option, value)
-        except ValueError:
-            continue
-    raise ValueError(f"expected one of {options}, got {value!r:.80}")
-
-
-def _is_scalar(hint: Any, value: Any) -> bool:
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(hint, type) and type(value) is hint

@@ -16,14 +16,15 @@ PACKAGE = ROOT / "pytest_llem"
 # A module imports only from rows above its own, and within its own row.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
-    ("metrics", "records", "extensions"),
+    ("metrics", "records", "extensions", "wire"),
     ("backends", "meters", "worker"),
     ("results", "study"),
     ("runners",),
     ("reports",),
-    ("plugin",),
+    ("cli", "plugin"),
+    ("__main__",),
 )
-HOST = {"results", "study", "runners", "reports", "plugin"}
+HOST = {"results", "study", "runners", "reports", "cli", "plugin", "__main__"}
 WORKER = {"backends", "meters", "worker"}
 THIRD_PARTY_OF = {
     "pytest": {"plugin"},
@@ -184,7 +185,7 @@ def test_importing_the_plugin_pulls_in_nothing_heavy() -> None:
     code = "import sys, pytest; import pytest_llem.plugin; print(*sorted(sys.modules))"
     loaded = set(run_python(code).split())
     heavy = {"yaml", "pydantic", "docker", "numpy", "pynvml", "torch", "transformers"}
-    heavy.add("huggingface_hub")
+    heavy |= {"huggingface_hub"}
     assert not heavy & loaded
     # Making dataclasses takes longer than all else the plugin does: they come with a study.
     assert "pytest_llem.records" not in loaded

@@ -25,10 +25,9 @@ from pytest_llem.records import (
     Verdict,
     Warmup,
     Window,
-    from_dict,
-    to_dict,
 )
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.wire import from_dict, to_dict
 from tests.builders import (
     UNHURRIED,
     experiment,

@@ -16,10 +16,11 @@ import pytest
 from pytest_llem.errors import LlemError, RunnerError, StudyError
 from pytest_llem.plugin.execute import LlemFailed, Turn, judge, measure, raise_failure
 from pytest_llem.plugin.session import KEY, LlemSession, shown_path
-from pytest_llem.records import RunnerSpec, to_dict
+from pytest_llem.records import RunnerSpec
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.study.load import Planned, Study, load
+from pytest_llem.wire import to_dict
 
 __all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile"]
 
@@ -153,6 +154,11 @@ class LlemItem(pytest.Function):
         outcome = measure(self.experiment.llem, turn)
         self.keep(outcome)
         self.ihook.pytest_llem_result(item=self, result=to_dict(outcome))
+        if (error := self.experiment.llem.unwritable) is not None:
+            # What was measured is in memory and goes into the report; more would be lost.
+            self.session.shouldfail = f"llem: {error}"
+            fix = "fix: free space there, or set llem_results_dir to another place"
+            raise LlemFailed(turn.where, "results can't be kept", [str(error), fix])
         return turn, outcome
 
     def keep(self, outcome: Outcome) -> None:

@@ -9,16 +9,17 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_llem.errors import EngineMissing, WorkerError
+from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.session import LlemSession
-from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict, to_dict
+from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners import local
 from pytest_llem.runners.conversation import converse
 from pytest_llem.study.load import Planned, Study
+from pytest_llem.wire import to_dict
 
 __all__ = ["LlemFailed", "Turn", "judge", "measure", "outcome_of", "raise_failure"]
 
@@ -80,7 +81,10 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
         failure = Failure(kind="start", message=f"the worker could not be started: {error}")
     outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped, raw=raw)
     session.keep(turn.study.path, outcome)
-    session.journal.append(outcome)
+    try:
+        session.journal.append(outcome)
+    except ResultsError as error:
+        session.unwritable = error
     return outcome
 
 
@@ -94,7 +98,8 @@ def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None
     ):
         transport = local.start(experiment.backend, journal.log_path(*where))
         measurement = converse(transport, experiment, turn.planned.digest, cycle, watcher)
-        name = side_file.keep()
+        name = watcher.keep()
+        session.unwritable = session.unwritable or watcher.lost
     return measurement, f"raw/{name}" if name else None
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from pytest_llem.errors import ResultsError
 from pytest_llem.records import Experiment
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
 
 __all__ = ["Watcher", "describe", "watching"]
+
+Uncaptured = Callable[[], AbstractContextManager[Any]]
 
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 _MIN_ROOM = 20
@@ -43,22 +47,44 @@ def _left_s(experiment: Experiment, progress: Progress) -> float | None:
 class Watcher(Listener):
     """Puts raw series into a side file and, on a terminal, progress on the current line.
 
+    Attributes:
+        lost: why the raw series could not be kept, should that be so.
+
     The line is written behind pytest's own text, and taken away again: cursor saved before,
     restored behind, so that pytest goes on where it was.
     """
 
     def __init__(
-        self, writer: Any, experiment: Experiment, cycle: int, side_file: SideFile
+        self,
+        terminal: tuple[Any, Uncaptured] | None,
+        experiment: Experiment,
+        cycle: int,
+        side_file: SideFile,
     ) -> None:
-        """Take pytest's terminal writer, or None where there is no terminal."""
-        self._writer = writer
+        """Take pytest's terminal writer and what suspends capturing; None for no terminal."""
+        self._writer: Any = terminal[0] if terminal else None
+        self._uncaptured: Uncaptured = terminal[1] if terminal else contextlib.nullcontext
         self._experiment = experiment
         self._cycle = cycle
         self._side_file = side_file
+        self.lost: ResultsError | None = None
 
     def series(self, requests: Sequence[Any]) -> None:
-        """Write some requests' times."""
-        self._side_file.add(requests)
+        """Write some requests' times; a full disk must not cost the measurement itself."""
+        if self.lost is None:
+            try:
+                self._side_file.add(requests)
+            except ResultsError as error:
+                self.lost = error
+
+    def keep(self) -> str | None:
+        """Put the side file in place; its name, None when there is none."""
+        if self.lost is None:
+            try:
+                return self._side_file.keep()
+            except ResultsError as error:
+                self.lost = error
+        return None
 
     def progress(self, progress: Progress) -> None:
         """Replace the live line."""
@@ -67,12 +93,17 @@ class Watcher(Listener):
         room = self._writer.fullwidth - self._writer.width_of_current_line - 2
         if room >= _MIN_ROOM:
             text = describe(self._experiment, self._cycle, progress)[:room]
-            self._writer.write_raw(f"{_SAVE}{_CLEAR}  {text}{_RESTORE}", flush=True)
+            self._write(f"{_SAVE}{_CLEAR}  {text}{_RESTORE}")
 
     def clear(self) -> None:
         """Take the live line away."""
         if self._writer is not None:
-            self._writer.write_raw(_CLEAR, flush=True)
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        # While a test runs pytest's own writer ends in what is captured of the test.
+        with self._uncaptured():
+            self._writer.write_raw(text, flush=True)
 
 
 @contextlib.contextmanager
@@ -83,8 +114,12 @@ def watching(
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     shown = reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
     quiet = hasattr(config, "workerinput") or config.getoption("verbose") < 0
-    writer = config.get_terminal_writer() if shown and not quiet else None
-    watcher = Watcher(writer, experiment, cycle, side_file)
+    terminal = None
+    if shown and not quiet:
+        capture = config.pluginmanager.get_plugin("capturemanager")
+        suspend = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
+        terminal = (config.get_terminal_writer(), suspend)
+    watcher = Watcher(terminal, experiment, cycle, side_file)
     try:
         yield watcher
     finally:

@@ -11,11 +11,11 @@ import pytest
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.plugin.session import results_folder, shown_path
-from pytest_llem.records import from_dict
 from pytest_llem.reports import files, json_report, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
+from pytest_llem.wire import from_dict
 
 __all__ = ["Reporting", "receive", "register"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llem.errors import RunnerError
+from pytest_llem.errors import ResultsError, RunnerError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.records import RunnerSpec
@@ -32,6 +32,7 @@ class LlemSession:
         allow_estimated: gates judge estimates.
         outcomes: (study file, experiment) to cycle to what became of it.
         started: whether a measurement was made already, so that a gap is due before the next.
+        unwritable: why results can't be kept any more, should that be so.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -40,6 +41,7 @@ class LlemSession:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.started = False
+        self.unwritable: ResultsError | None = None
         self.config = config
         self._journal: Journal | None = None
 

@@ -10,7 +10,8 @@ from pytest_llem.plugin import fixtures, scheduler
 from pytest_llem.plugin.collect import LlemItem, MeasurementItem, StudyFile
 from pytest_llem.plugin.execute import outcome_of
 from pytest_llem.plugin.session import KEY, LlemSession
-from pytest_llem.records import Failure, to_dict
+from pytest_llem.records import Failure
+from pytest_llem.wire import to_dict
 
 __all__ = ["StudyFile", "register"]
 

@@ -57,13 +57,12 @@ class Collected:
 
     def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
         """(study, file, experiment) to what is known of it, in the order of first appearance."""
-        keys = dict.fromkeys((o.study, o.file, o.experiment) for o in self.outcomes)
-        keys |= dict.fromkeys((g.study, g.file, g.experiment) for g in self.gates)
-        gates = {(g.study, g.file, g.experiment): g for g in self.gates}
+        grouped: dict[tuple[str, str, str], list[Outcome]] = {}
+        for outcome in self.outcomes:
+            key = (outcome.study, outcome.file, outcome.experiment)
+            grouped.setdefault(key, []).append(outcome)
+        gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
         return {
-            key: ExperimentResult(
-                outcomes=tuple(o for o in self.outcomes if (o.study, o.file, o.experiment) == key),
-                gate=gates.get(key),
-            )
-            for key in keys
+            key: ExperimentResult(outcomes=tuple(grouped.get(key, ())), gate=gates.get(key))
+            for key in [*grouped, *(key for key in gates if key not in grouped)]
         }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pytest_llem.records import to_dict
 from pytest_llem.reports.collected import Collected
+from pytest_llem.wire import to_dict
 
 __all__ = ["SCHEMA_VERSION", "document"]
 

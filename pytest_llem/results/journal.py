@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import quote
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.records import to_dict
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "read"]
 
 
 class Journal:
@@ -45,10 +47,17 @@ class Journal:
             ResultsError: when the disk doesn't take it.
         """
         line = json.dumps(to_dict(outcome), allow_nan=False, separators=(",", ":")) + "\n"
+        end = os.fstat(self._file.fileno()).st_size
+        rest = memoryview(line.encode())
         try:
-            self._file.write(line.encode())
+            # A disk that is nearly full takes a part, and tells only at the next write.
+            while rest:
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
+            # Half a line would spoil the next one.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), end)
             raise ResultsError(f"{self._file.name}: {error.strerror}") from error
 
     def log_path(self, file: str, experiment: str, cycle: int) -> Path:
@@ -67,3 +76,43 @@ class Journal:
 def _name(file: str, experiment: str, cycle: int) -> str:
     """Quoted, so that no two studies of one session share a file."""
     return quote(f"{file}.{experiment}.c{cycle}", safe="")
+
+
+def read(folder: Path) -> tuple[list[Outcome], list[str]]:
+    """What the journals of a session hold, and what of them can't be read.
+
+    Args:
+        folder: of the session.
+
+    Returns:
+        The outcomes of all writers, each writer's in the order of its file, and a line with file
+        and line number for each one that is left out: a crash may have cut the last of a file.
+    """
+    outcomes: list[Outcome] = []
+    problems: list[str] = []
+    for path in sorted(folder.glob("journal.*.jsonl")):
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            problems.append(f"{path}: can't be read: {error.strerror}")
+            continue
+        for number, line in enumerate(lines, 1):
+            if not line and number == len(lines):
+                break  # behind the last newline
+            try:
+                outcomes.append(_outcome(line))
+            except (ValueError, RecursionError) as error:
+                cause = str(error).partition("\n")[0]
+                problems.append(f"{path}:{number}: left out, it is not a whole outcome: {cause}")
+    return outcomes, problems
+
+
+def _outcome(line: bytes) -> Outcome:
+    data = json.loads(line, parse_constant=_refuse)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object, got {data!r:.80}")
+    return from_dict(Outcome, data)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number that was measured")

@@ -11,7 +11,7 @@ from importlib.resources.abc import Traversable
 
 __all__ = ["bootstrap", "build"]
 
-_MODULES = ("__init__.py", "errors.py", "extensions.py", "metrics.py", "records.py")
+_MODULES = ("__init__.py", "errors.py", "extensions.py", "metrics.py", "records.py", "wire.py")
 _FOLDERS = ("backends", "meters", "worker")
 _DISTRIBUTION = "pytest-llem"
 

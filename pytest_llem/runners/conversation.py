@@ -12,15 +12,9 @@ from typing import Any, NoReturn
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import (
-    OLDEST_PROTOCOL,
-    PROTOCOL,
-    Experiment,
-    Measurement,
-    from_dict,
-    to_dict,
-)
+from pytest_llem.records import Experiment, Measurement
 from pytest_llem.runners.frames import FrameReader
+from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 
 __all__ = ["Listener", "Patience", "Progress", "converse", "signal_name"]
 
@@ -146,7 +140,7 @@ class _Conversation:
         self._requested = True
         while (frame := self._next())["frame"] != "result":
             self._take(frame)
-        return self._result(frame.get("measurement"), digest, cycle)
+        return self._result(frame, digest, cycle)
 
     def _take(self, frame: dict[str, Any]) -> None:
         """Deal with a frame that isn't the result."""
@@ -237,9 +231,12 @@ class _Conversation:
                 fix=str(hello.get("install")),
             )
 
-    def _result(self, data: Any, digest: str, cycle: int) -> Measurement:
+    def _result(self, frame: dict[str, Any], digest: str, cycle: int) -> Measurement:
+        data = frame.get("measurement")
+        if frame.get("sha256") != checksum(data):
+            self._fail("protocol", "the worker's result was damaged on its way")
         try:
-            measurement = from_dict(Measurement, data)
+            measurement = from_dict(Measurement, data or {})
         except (ValueError, TypeError, AttributeError) as error:
             self._fail("protocol", f"the worker's result can't be understood: {error}")
         asked = (self._experiment.id, digest, cycle)

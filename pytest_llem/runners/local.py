@@ -26,11 +26,12 @@ _QUIET = {
 }
 
 
-def start(backend: str, log: Path) -> LocalTransport:
+def start(backend: str, log: Path, role: str = "engine") -> LocalTransport:
     """Start a worker with this interpreter.
 
     Args:
-        backend: the engine it is for.
+        backend: the engine it is for; empty for a role that has none.
+        role: ``engine``, or ``meter`` for one that has meters only.
         log: file for what it writes to standard error; made new.
 
     Raises:
@@ -48,7 +49,7 @@ def start(backend: str, log: Path) -> LocalTransport:
         )
     transport = LocalTransport(process, log)
     archive = build()
-    header = {"archive_bytes": len(archive), "backend": backend}
+    header = {"archive_bytes": len(archive), "backend": backend, "role": role}
     transport.send(json.dumps(header).encode() + b"\n" + archive)
     return transport
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llem.records import Experiment, to_dict
+from pytest_llem.records import Experiment
 from pytest_llem.study.yaml_lines import Key
+from pytest_llem.wire import to_dict
 
 __all__ = ["NAME", "Point", "digest", "expand", "merge", "name_of", "resolve_model"]
 
@@ -169,9 +170,12 @@ def digest(experiment: Experiment) -> str:
 
 
 def _directory(path: Path) -> dict[str, Any]:
-    config = path / "config.json"
-    weights = sorted((*path.glob("*.safetensors"), *path.glob("*.bin")))
-    return {
-        "config": hashlib.sha256(config.read_bytes()).hexdigest() if config.is_file() else None,
-        "weights": [[file.name, file.stat().st_size] for file in weights],
-    }
+    try:
+        weights = sorted((*path.glob("*.safetensors"), *path.glob("*.bin")))
+        return {
+            "config": hashlib.sha256((path / "config.json").read_bytes()).hexdigest(),
+            "weights": [[file.name, file.stat().st_size] for file in weights],
+        }
+    except OSError:
+        # Not there, or not to be read: said before the first measurement, not at collection.
+        return {"config": None, "weights": []}

@@ -1,8 +1,10 @@
 """The worker's protocol: hello, then one request, then phases and a result.
 
 Frames are JSON objects, one a line. Standard output belongs to them alone: what an engine
-prints is sent to standard error. Worker to host: ``hello phase progress result error``;
+prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
 host to worker: ``request``.
+
+Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and ends.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ from typing import Any, NoReturn
 
 from pytest_llem import __version__
 from pytest_llem.errors import LlemError
-from pytest_llem.extensions import BACKENDS, Backend, find
-from pytest_llem.records import PROTOCOL, Experiment, from_dict, to_dict
+from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, find, names
+from pytest_llem.records import Experiment
+from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.measure import measure
 
-__all__ = ["main"]
+__all__ = ["describe_meters", "main"]
 
 
 class Frames:
@@ -62,13 +65,17 @@ def main(header: Mapping[str, Any]) -> NoReturn:
 def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
     """Hello, request, result; returns the exit status."""
     try:
+        if header["role"] == "meter":
+            frames.send("hello", **_about(), meters=describe_meters())
+            return 0
         backend = _hello(frames, header["backend"])
         request = json.loads(sys.stdin.readline() or "null")
         if request is None:
             return lifeline.LOST
         experiment = from_dict(Experiment, request["experiment"])
         measurement = measure(experiment, request["digest"], request["cycle"], backend, frames.send)
-        frames.send("result", measurement=to_dict(measurement))
+        data = to_dict(measurement)
+        frames.send("result", measurement=data, sha256=checksum(data))
     except Exception as error:
         traceback.print_exc()
         kind = "refused" if isinstance(error, LlemError) else type(error).__name__
@@ -80,13 +87,26 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
 def _hello(frames: Frames, name: str) -> Backend:
     """Say who we are, and whether the engine is here; the host decides what follows."""
     backend: Backend = find(BACKENDS, name)()
-    frames.send(
-        "hello",
-        protocol=PROTOCOL,
-        llem=__version__,
-        python=platform.python_version(),
-        backend=name,
-        versions=dict(backend.versions()),
-        install=backend.install,
-    )
+    versions = dict(backend.versions())
+    frames.send("hello", **_about(), backend=name, versions=versions, install=backend.install)
     return backend
+
+
+def _about() -> dict[str, Any]:
+    """What every hello says."""
+    return {"protocol": PROTOCOL, "llem": __version__, "python": platform.python_version()}
+
+
+def describe_meters() -> list[dict[str, Any]]:
+    """Every meter there is: what it could read here, and what keeps it from that."""
+    found = []
+    for name in names(METERS):
+        row: dict[str, Any] = {"name": name, "estimates": False, "domains": {}, "error": None}
+        try:
+            meter: Meter = find(METERS, name)()
+            row["estimates"] = meter.estimates
+            row["domains"] = {device: list(meter.domains(device)) for device in ("cpu", "cuda")}
+        except Exception as error:  # a third party's code: whatever it is, doctor must say it
+            row["error"] = str(error) or type(error).__name__
+        found.append(row)
+    return found

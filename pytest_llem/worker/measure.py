@@ -10,14 +10,8 @@ from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, find, names
-from pytest_llem.records import (
-    Experiment,
-    Measurement,
-    Reading,
-    RequestTiming,
-    Window,
-    to_dict,
-)
+from pytest_llem.records import Experiment, Measurement, Reading, RequestTiming, Window
+from pytest_llem.wire import to_dict
 from pytest_llem.worker import workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import Facts, figures

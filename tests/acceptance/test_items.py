@@ -240,7 +240,7 @@ def test_setup_plan_measures_nothing_and_names_the_fixtures(project: Project) ->
         [
             "*SETUP*S llem_journal*",
             "*SETUP*S llem_models*",
-            "*a::c1 (fixtures used: llem_journal, llem_models)*",
+            "*a::c1 (fixtures used: llem_journal, llem_models*",
         ]
     )
     assert result.ret == 0

@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Failure, from_dict
+from pytest_llem.records import Failure
 from pytest_llem.reports.collected import Collected
 from pytest_llem.reports.json_report import SCHEMA_VERSION, document
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.wire import from_dict
 from tests.builders import gate, measurement, outcome, unmeasured, verdict
 
 OUTCOMES = [

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.records import Failure, Figure, from_dict
-from pytest_llem.results.journal import Journal
+from pytest_llem.records import Failure, Figure
+from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
-from tests.builders import measurement, outcome
+from pytest_llem.wire import from_dict, to_dict
+from tests.builders import UNHURRIED, measurement, outcome
 
 OUTCOMES = [
     outcome(),
@@ -102,3 +108,152 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"journal\.main\.jsonl: No space left on device"):
         journal.append(OUTCOMES[0])
     journal.close()
+
+
+def test_a_disk_that_takes_only_a_part_of_a_line_is_told_and_the_part_taken_back(
+    tmp_path: Path,
+) -> None:
+    size = len(json.dumps(to_dict(OUTCOMES[0]), separators=(",", ":")))
+    code = f"""
+import resource
+from pathlib import Path
+from pytest_llem.errors import ResultsError
+from pytest_llem.results.journal import Journal
+from tests.builders import outcome
+
+journal = Journal(Path({str(tmp_path)!r}), "main")
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 100}, resource.RLIM_INFINITY))
+journal.append(outcome())
+try:
+    journal.append(outcome(cycle=2))
+except ResultsError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2]
+    )
+    assert done.stdout == f"{tmp_path / 'journal.main.jsonl'}: File too large\n", done.stderr
+    assert read(tmp_path) == ([OUTCOMES[0]], [])
+
+
+# --- reading -------------------------------------------------------------------------------
+
+LINES = [json.dumps(to_dict(given), separators=(",", ":")).encode() for given in OUTCOMES]
+
+
+def written(folder: Path, content: bytes, writer: str = "main") -> Path:
+    path = folder / f"journal.{writer}.jsonl"
+    path.write_bytes(content)
+    return path
+
+
+def test_all_that_was_appended_is_read_back(journal: Journal) -> None:
+    for given in OUTCOMES:
+        journal.append(given)
+    assert read(journal.folder) == (OUTCOMES, [])
+
+
+def test_the_outcomes_of_two_writers_are_read(journal: Journal) -> None:
+    other = Journal(journal.folder, "gw0")
+    other.append(OUTCOMES[2])
+    other.close()
+    journal.append(OUTCOMES[0])
+    journal.append(OUTCOMES[1])
+    assert read(journal.folder) == ([OUTCOMES[2], OUTCOMES[0], OUTCOMES[1]], [])
+
+
+@pytest.mark.parametrize("name", ["", "not there"])
+def test_a_folder_without_journals_holds_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "journal.jsonl.bak").write_text("{}")
+    assert read(tmp_path / name) == ([], [])
+
+
+def test_an_empty_journal_holds_nothing(tmp_path: Path) -> None:
+    written(tmp_path, b"")
+    assert read(tmp_path) == ([], [])
+
+
+def test_a_line_that_a_crash_cut_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, LINES[0] + b"\n" + LINES[1][:-5])
+    outcomes, problems = read(tmp_path)
+    assert outcomes == OUTCOMES[:1]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{path}:2: left out, it is not a whole outcome: ")
+
+
+def test_a_last_line_that_lacks_its_newline_alone_is_whole(tmp_path: Path) -> None:
+    written(tmp_path, b"\n".join(LINES))
+    assert read(tmp_path) == (OUTCOMES, [])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"",
+        b"garbage",
+        b"\xff\xfe\xfa",
+        b"\0" * 4096,
+        b'{"a": 1}',
+        b"[]",
+        b"null",
+        b"3",
+        b'"text"',
+        b"[" * 200_000,
+        b"9" * 5_000,
+        LINES[0].replace(b'"cycle":1', b'"cycle":"1"'),
+        LINES[0].replace(b'"study":"s",', b""),
+        LINES[0].replace(b'"study":"s",', b'"study":"s","colour":"red",'),
+        LINES[0].replace(b'"value":1.0', b'"value":NaN', 1),
+        LINES[0].replace(b'"metrics":{', b'"metrics":{{', 1),
+        LINES[0][: len(LINES[0]) // 2] + LINES[1],
+    ],
+    ids=lambda damage: repr(damage[:12]) + str(len(damage)),
+)
+def test_a_damaged_line_in_the_middle_costs_itself_alone(tmp_path: Path, damage: bytes) -> None:
+    path = written(tmp_path, b"\n".join([LINES[0], damage, LINES[2], b""]))
+    outcomes, problems = read(tmp_path)
+    assert outcomes == [OUTCOMES[0], OUTCOMES[2]]
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{path}:2: left out, ")
+    assert "\n" not in problems[0]
+
+
+def test_a_journal_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) -> None:
+    (tmp_path / "journal.gw0.jsonl").mkdir()
+    written(tmp_path, LINES[0] + b"\n")
+    outcomes, problems = read(tmp_path)
+    assert outcomes == OUTCOMES[:1]
+    assert problems == [f"{tmp_path / 'journal.gw0.jsonl'}: can't be read: Is a directory"]
+
+
+WHOLE = b"\n".join([*LINES, b""])
+
+
+@UNHURRIED
+@hypothesis.given(length=strategies.integers(0, len(WHOLE)))
+def test_a_cut_loses_at_most_the_line_that_was_cut(length: int) -> None:
+    kept = WHOLE[:length]
+    whole = kept.count(b"\n")
+    with tempfile.TemporaryDirectory() as folder:
+        written(Path(folder), kept)
+        outcomes, problems = read(Path(folder))
+    # A line that lost nothing but its newline is whole too.
+    assert outcomes in (OUTCOMES[:whole], OUTCOMES[: whole + 1])
+    assert len(problems) <= 1
+    lines = len([line for line in kept.split(b"\n") if line])
+    assert len(outcomes) + len(problems) == lines
+
+
+@UNHURRIED
+@hypothesis.given(
+    place=strategies.integers(0, len(WHOLE) - 1), noise=strategies.binary(max_size=50)
+)
+def test_noise_anywhere_never_raises_and_costs_only_the_lines_it_hit(
+    place: int, noise: bytes
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        written(Path(folder), WHOLE[:place] + noise + WHOLE[place + len(noise) :])
+        outcomes, _ = read(Path(folder))
+    hit = WHOLE[place : place + len(noise)].count(b"\n") + 1
+    assert sum(given in outcomes for given in OUTCOMES) >= len(OUTCOMES) - hit

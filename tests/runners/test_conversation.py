@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import PROTOCOL, Measurement, from_dict, to_dict
+from pytest_llem.records import Measurement
 from pytest_llem.runners.conversation import Listener, Patience, Progress, converse
 from pytest_llem.runners.frames import FrameReader
+from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from tests.builders import DIGEST, UNHURRIED, experiment, measurement
 from tests.fakes import ScriptedTransport
 
@@ -41,6 +42,8 @@ FRAMES = st.builds(
 
 
 def line(frame: str, **fields: Any) -> bytes:
+    if frame == "result":
+        fields = {"sha256": checksum(fields.get("measurement")), **fields}
     return json.dumps({"frame": frame, **fields}).encode() + b"\n"
 
 
@@ -381,6 +384,10 @@ def test_phases_after_loading_share_one_limit() -> None:
         (line("dance"), "the worker sent an unknown frame 'dance'"),
         (hello(), "the worker sent an unknown frame 'hello'"),
         (line("result"), "the worker's result can't be understood: "),
+        (
+            line("result", measurement=to_dict(MEASUREMENT), sha256="0" * 64),
+            "the worker's result was damaged on its way",
+        ),
         (line("result", measurement=[]), "the worker's result can't be understood: "),
         (
             line("result", measurement={**to_dict(MEASUREMENT), "mood": "good"}),
@@ -394,7 +401,7 @@ def test_phases_after_loading_share_one_limit() -> None:
             for other in ({"experiment": "b"}, {"cycle": 2}, {"digest": "f" * 64})
         ),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_breaks_the_protocol_is_told(said: bytes, message: str) -> None:
     transport = ScriptedTransport([hello(), said], log="a log")

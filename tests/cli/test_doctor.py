@@ -1,0 +1,380 @@
+"""``python -m pytest_llem doctor``: the real command, and its rows on made-up hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llem.cli.check import Check, as_json, as_text, is_well
+from pytest_llem.cli.containers import check_docker, check_toolkit
+from pytest_llem.cli.doctor import check_results
+from pytest_llem.cli.engines import ask
+from pytest_llem.cli.machine import (
+    check_cpu,
+    check_gpus,
+    check_platform,
+    check_python,
+    check_rapl,
+)
+from pytest_llem.runners.detect import Detected
+from tests.fakes import ScriptedTransport
+
+TESTS = Path(__file__).parents[1]
+FAKE = TESTS / "third_party"
+HANG = TESTS / "third_party_hang"
+
+
+def doctor(
+    folder: Path, *arguments: str, path: tuple[Path, ...] = (FAKE,), **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, its output in pipes."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest_llem", "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), **environ},
+    )
+
+
+def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    """Rows of the JSON by name; the document itself is checked on the way."""
+    document = json.loads(done.stdout)
+    assert set(document) == {"ok", "checks"}
+    found = {row["name"]: row for row in document["checks"]}
+    assert len(found) == len(document["checks"])
+    for row in found.values():
+        assert set(row) == {"name", "status", "detail", "fix"}
+        assert row["status"] in {"ok", "problem", "note"}
+        assert row["fix"] or row["status"] != "problem"
+    assert document["ok"] == all(row["status"] != "problem" for row in found.values())
+    assert done.returncode == (0 if document["ok"] else 1)
+    assert not done.stderr
+    return found
+
+
+# --- the command ---------------------------------------------------------------------------
+
+
+def test_json_has_a_row_for_everything(tmp_path: Path) -> None:
+    found = rows(doctor(tmp_path, "--json"))
+    assert {"python", "platform", "cpu", "gpu", "energy", "rapl", "docker", "nvidia toolkit"} < set(
+        found
+    )
+    fake = {"name": "backend fake", "status": "ok", "detail": "llem-fake-engine 1.0", "fix": None}
+    assert found["backend fake"] == fake
+    assert "backend pytorch" in found
+    assert found["meter estimate"]["detail"] == (
+        "estimates cpu:0 (cpu): a model, not a measurement"
+    )
+    assert found["meter fixed"]["detail"] == "cpu:0 (cpu), brought by llem-fake 1.0"
+    assert found["results"]["status"] == "ok"
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_says_the_same_in_80_columns(tmp_path: Path) -> None:
+    done = doctor(tmp_path)
+    lines = done.stdout.splitlines()
+    words = [line.split()[:3] for line in lines]
+    assert ["ok", "backend", "fake"] in words
+    assert ["ok", "meter", "short"] in words
+    # Commands and paths are not broken; nothing else is longer.
+    assert all(len(line) <= 80 for line in lines if "fix: " not in line and "/" not in line)
+    assert done.stdout.isascii()
+    assert lines[-1] == "No problems." if done.returncode == 0 else "problem" in lines[-1]
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
+def test_a_missing_engine_is_a_problem_with_its_install_command(
+    tmp_path: Path, form: tuple[str, ...]
+) -> None:
+    done = doctor(tmp_path, *form, LLEM_FAKE_MISSING="1")
+    assert done.returncode == 1
+    assert "not installed: llem-fake-engine" in done.stdout
+    if form:
+        assert rows(done)["backend fake"]["fix"] == "pip install llem-fake-engine"
+    else:
+        assert "\n         fix: pip install llem-fake-engine\n" in done.stdout
+        assert "backend fake" in done.stdout.splitlines()[-1]
+
+
+def test_a_backend_that_hangs_is_a_problem_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = doctor(tmp_path, "--json", path=(FAKE, HANG))
+    assert time.monotonic() - began < 10
+    found = rows(done)
+    assert done.returncode == 1
+    assert found["backend hang"]["status"] == "problem"
+    assert "didn't answer" in found["backend hang"]["detail"]
+    assert 'python -c "import llem_hang"' in found["backend hang"]["fix"]
+    assert "pip uninstall llem-hang" in found["backend hang"]["fix"]
+    assert found["backend fake"]["status"] == "ok"
+
+
+def test_a_place_that_can_not_be_written_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    row = rows(doctor(tmp_path, "--json"))["results"]
+    assert row["status"] == "problem"
+    assert "not a directory" in row["detail"]
+
+
+def test_a_command_must_be_named(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_llem"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "COMMAND" in done.stderr
+
+
+# --- what workers say ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "status", "words"),
+    [
+        ([b'{"frame": "error", "message": "no module x"}\n'], None, "no module x"),
+        ([b'{"frame": "phase"}\n'], None, "didn't begin with a hello"),
+        ([b'{"frame": "hello", "versions": 3}\n'], None, "didn't begin with a hello"),
+        ([b"chatter\n"], None, "isn't understood"),
+        ([b'{"frame": "hel'], 3, "exit status 3"),
+        ([], -11, "SIGSEGV"),
+        ([], None, "didn't answer"),
+    ],
+)
+def test_a_worker_that_does_not_say_hello_is_a_problem(
+    chunks: list[bytes], status: int | None, words: str
+) -> None:
+    transport = ScriptedTransport(chunks, status=status)
+    row = ask("pytorch", transport, time.monotonic() + 0.05)
+    assert row.status == "problem"
+    assert words in row.detail
+    # Its own package is not to be uninstalled.
+    assert row.fix == 'python -c "import pytest_llem.backends.pytorch"  # shows why'
+
+
+def test_versions_are_shown_and_missing_ones_named() -> None:
+    some = b'{"frame": "hello", "versions": {"a": "1", "b": null}, "install": "get b"}\n'
+    row = ask("pytorch", ScriptedTransport([some[:20], some[20:]]), time.monotonic() + 5)
+    assert row == Check("backend pytorch", "problem", "not installed: b", "get b")
+    every = b'{"frame": "hello", "versions": {"a": "1", "b": "2"}}\n'
+    row = ask("pytorch", ScriptedTransport([every]), time.monotonic() + 5)
+    assert row == Check("backend pytorch", "ok", "a 1, b 2")
+
+
+# --- made-up hosts -------------------------------------------------------------------------
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def anyone(_path: Path, _mode: int) -> bool:
+    return True
+
+
+def nobody(_path: Path, _mode: int) -> bool:
+    return False
+
+
+ZONES = {
+    "sys/class/powercap/intel-rapl:0/energy_uj": "1",
+    "sys/class/powercap/intel-rapl:0/name": "package-0\n",
+    "sys/class/powercap/intel-rapl:0:0/energy_uj": "1",
+    "sys/class/powercap/intel-rapl:0:0/name": "dram\n",
+    "sys/class/powercap/intel-rapl-mmio:0/energy_uj": "1",
+}
+
+
+def test_rapl_that_can_be_read(tmp_path: Path) -> None:
+    write(tmp_path, ZONES)
+    row = check_rapl(tmp_path, anyone)
+    assert row.status == "note"
+    assert row.detail == "package-0, dram: readable, but not read by this version"
+    assert row.fix is None
+
+
+def test_rapl_that_is_roots_alone_says_why_and_what_to_do(tmp_path: Path) -> None:
+    write(tmp_path, ZONES)
+    row = check_rapl(tmp_path, nobody)
+    # Nothing uses it yet, so nothing is kept from working.
+    assert row.status == "note"
+    assert "2 of 2 not readable" in row.detail
+    assert "CVE-2020-8694" in row.detail
+    assert row.fix is not None
+    assert "chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in row.fix
+
+
+def test_no_rapl(tmp_path: Path) -> None:
+    row = check_rapl(tmp_path, anyone)
+    assert (row.status, row.fix) == ("note", None)
+    assert "no counter" in row.detail
+
+
+VERSIONS = {
+    "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC": (
+        "535.104.05"
+    ),
+    "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build": (
+        "570.86.15"
+    ),
+}
+
+
+def gpus(count: int, model: str = "NVIDIA H200") -> dict[str, str]:
+    return {
+        f"proc/driver/nvidia/gpus/0000:{number:02}:00.0/information": (
+            f"Model: \t\t {model}\nIRQ:   \t\t 16\nDevice Minor: \t {number}\n"
+        )
+        for number in range(count)
+    }
+
+
+def nodes(count: int) -> dict[str, str]:
+    names = [*(f"nvidia{number}" for number in range(count)), "nvidiactl", "nvidia-uvm"]
+    return {f"dev/{name}": "" for name in names}
+
+
+@pytest.mark.parametrize("text", VERSIONS)
+def test_gpus_with_their_driver(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {**gpus(2), **nodes(2), "proc/driver/nvidia/version": text})
+    row = check_gpus(tmp_path, anyone)
+    assert row == Check("gpu", "ok", f"2 x NVIDIA H200, driver {VERSIONS[text]}")
+
+
+@pytest.mark.parametrize(
+    ("files", "status", "words"),
+    [
+        ({}, "note", "no NVIDIA GPU"),
+        ({"dev/dxg": ""}, "note", "WSL 2"),
+        (gpus(1), "note", "no /dev/nvidia0"),
+        (nodes(1), "ok", "1 x unknown model"),
+        ({**gpus(8), **nodes(1)}, "ok", "1 of 8"),
+        # The control node alone is no GPU.
+        ({"dev/nvidiactl": ""}, "note", "no NVIDIA GPU"),
+    ],
+)
+def test_gpus_half_there(tmp_path: Path, files: dict[str, str], status: str, words: str) -> None:
+    write(tmp_path, files)
+    row = check_gpus(tmp_path, anyone)
+    assert row.status == status
+    assert words in row.detail
+
+
+def test_gpus_that_this_user_may_not_open_are_a_problem(tmp_path: Path) -> None:
+    write(tmp_path, {**gpus(1), **nodes(1)})
+    row = check_gpus(tmp_path, lambda path, _: path.name != "nvidia-uvm")
+    assert row.status == "problem"
+    assert "may not open nvidia-uvm in" in row.detail
+    assert row.fix is not None
+    assert row.fix.startswith("sudo chmod a+rw /dev/nvidia*")
+
+
+def test_the_processor_is_named_and_else_the_architecture(tmp_path: Path) -> None:
+    assert check_cpu(tmp_path, "aarch64").detail.startswith("aarch64, ")
+    write(tmp_path, {"proc/cpuinfo": "model\t: 7\nmodel name\t: Some CPU\nmodel name\t: Other\n"})
+    assert check_cpu(tmp_path, "x86_64").detail.startswith("Some CPU, ")
+
+
+@pytest.mark.parametrize(("minor", "status"), [(9, "problem"), (10, "ok"), (14, "ok")])
+def test_python_must_be_new_enough(minor: int, status: str) -> None:
+    row = check_python((3, minor, 1), "/usr/bin/python")
+    assert row.status == status
+    assert (row.fix is None) == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("system", "status"),
+    [("Linux", "ok"), ("Darwin", "ok"), ("Windows", "problem"), ("FreeBSD", "note")],
+)
+def test_windows_is_sent_to_wsl(system: str, status: str) -> None:
+    row = check_platform(system, "1.0", "x86_64")
+    assert row.status == status
+    assert ("WSL 2" in row.detail) == (system == "Windows")
+
+
+CLI, SOCKET = Path("/usr/bin/docker"), Path("/var/run/docker.sock")
+
+
+def found(**fields: Any) -> Detected:
+    names = ("cli", "socket", "remote", "container", "toolkit", "cdi")
+    return Detected(**{**dict.fromkeys(names), "accessible": False, **fields})
+
+
+@pytest.mark.parametrize(
+    ("detected", "words", "fix"),
+    [
+        (found(), "no program docker", None),
+        (found(cli=CLI), "no daemon's socket", "sudo systemctl start docker"),
+        (found(socket=SOCKET), "though there is a socket", None),
+        (found(cli=CLI, socket=SOCKET), "may not use", "sudo usermod -aG docker"),
+        (found(cli=CLI, socket=SOCKET, accessible=True), "docker, socket", None),
+        (found(cli=CLI, remote="ssh://far"), "ssh://far", None),
+        (found(cli=CLI, container=Path("/.dockerenv")), "inside a container", None),
+    ],
+)
+def test_docker_is_a_note_whatever_it_lacks(detected: Detected, words: str, fix: str) -> None:
+    row = check_docker(detected)
+    assert row.status == "note"
+    assert words in row.detail
+    assert "later version" in row.detail
+    assert (row.fix or "").startswith(fix or "")
+    assert (row.fix is None) == (fix is None)
+
+
+def test_the_toolkit_is_a_note() -> None:
+    assert "not found" in check_toolkit(found()).detail
+    both = found(toolkit=Path("/usr/bin/nvidia-ctk"), cdi=Path("/etc/cdi/nvidia.yaml"))
+    row = check_toolkit(both)
+    assert row.status == "note"
+    assert "/usr/bin/nvidia-ctk and /etc/cdi/nvidia.yaml" in row.detail
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_results_need_a_folder_that_this_user_may_write(tmp_path: Path, there: bool) -> None:
+    place = tmp_path / "results" if there else tmp_path
+    place.mkdir(exist_ok=True)
+    assert check_results(tmp_path, anyone).status == "ok"
+    row = check_results(tmp_path, nobody)
+    assert row.status == "problem"
+    assert str(place) in row.detail
+    # A folder that isn't ours is never given away.
+    command = 'chown -R "$USER"' if there else 'install -d -o "$USER"'
+    assert str(row.fix).startswith(f'sudo {command} "{tmp_path / "results"}"\n')
+
+
+# --- the table -----------------------------------------------------------------------------
+
+
+def test_the_table_is_aligned_and_commands_are_not_broken() -> None:
+    command = "mend " * 30 + "it"
+    checks = [
+        Check("a", "ok", "fine"),
+        Check("longer", "problem", "word " * 30, f"{command}\nagain"),
+    ]
+    lines = as_text(checks).splitlines()
+    assert lines[0] == "ok       a       fine"
+    assert lines[1].startswith("problem  longer  word word")
+    assert lines[2].startswith(" " * 17 + "word")
+    assert lines[-4:] == [
+        f"         fix: {command}",
+        "              again",
+        "",
+        "1 problem: longer",
+    ]
+
+
+def test_only_problems_make_it_unwell() -> None:
+    well = [Check("a", "ok", "x"), Check("b", "note", "y", "z")]
+    assert is_well(well)
+    assert as_text(well).endswith("No problems.")
+    assert json.loads(as_json(well))["ok"] is True
+    assert not is_well([*well, Check("c", "problem", "x", "y")])
