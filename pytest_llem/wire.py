@@ -47,7 +47,7 @@ def _fields(cls: Any) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     if kind in _SCALARS:
         return value
     if names := _fields(kind):
