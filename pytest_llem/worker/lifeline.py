@@ -157,11 +157,15 @@ class _Watch:
         deadline = time.monotonic() + _GRACE_S
         os.kill(self._worker, signal.SIGTERM)
         status = self._reap()
-        while status is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while status is None and time.monotonic() < deadline and self._has_starter():
             status = self._reap()
         self._kill_all()
         return 128 + signal.SIGTERM if status is None else status
+
+    def _has_starter(self) -> bool:
+        """Look for a moment whether whoever started us still waits for a polite end."""
+        ready, _, _ = select.select([0], [], [], 0.02)
+        return os.getppid() == self._parent and not (ready and not os.read(0, 1 << 16))
 
     def _kill_all(self) -> None:
         """SIGKILL all below us until none is left; new ones may be started meanwhile."""

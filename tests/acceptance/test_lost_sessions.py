@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process adoptio
 # wherever the engine is called, with a process of the engine's own in another process group.
 OPTIONS = {
     "load": "{hold_gil_in: load, mark: MARK, grandchild: true}",
-    "idle": "{mark: MARK, grandchild: true}",
+    "idle": "{gil_thread: true, mark: MARK, grandchild: true}",
     "warmup": "{hold_gil_in: run, mark: MARK, grandchild: true}",
     "measure": "{hold_gil_in: run, mark: MARK, grandchild: true}",
     "close": "{hold_gil_in: close, mark: MARK, grandchild: true}",
@@ -79,7 +79,7 @@ def test_a_killed_session_leaves_no_process(
     hold(project, mark, phase)
     process = start(project, token)
     entered = wait_for(lambda: mark.exists() and mark.read_text() == MARKED[phase], 60)
-    time.sleep(0.3)
+    time.sleep(1.0 if phase == "idle" else 0.3)
     # pytest, the watch process, the worker and the engine's own process
     before = len(marked(token))
     limit_s = patience_s()
@@ -102,11 +102,14 @@ def test_one_ctrl_c_ends_tidily(project: Project, tmp_path: Path, phase: str, ag
     hold(project, mark, phase)
     process = start(project, token, "--llem-json=report.json", "--junitxml=junit.xml")
     entered = wait_for(lambda: mark.exists() and mark.read_text() == MARKED[phase], 60)
-    time.sleep(0.3)
+    time.sleep(1.0 if phase == "idle" else 0.3)
+    limit_s = patience_s()
     process.send_signal(signal.SIGINT)
+    gone = wait_for(lambda: len(marked(token)) <= 1, limit_s)
     status = process.wait(30)
     left = marked(token)
     assert entered
+    assert gone
     assert status == pytest.ExitCode.INTERRUPTED
     assert left == []
     report = json.loads((project.pytester.path / "report.json").read_text())

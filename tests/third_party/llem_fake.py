@@ -9,6 +9,8 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``grandchild: true``: starts a process in a session of its own.
 * ``drop_tokens: n``: reports n tokens fewer; ``nan: true``: times that are no numbers;
   ``blob: n``: n bytes of facts.
+* ``ignore_term: true``: SIGTERM does nothing; ``gil_thread: true``: half a second after loading
+  a thread takes the interpreter for good.
 * ``mark: path``: writes the phase there on entering it.
 """
 
@@ -21,6 +23,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -97,6 +100,10 @@ class FakeEngine:
         if self._options.get("grandchild") and phase == "load":
             command = [sys.executable, "-c", "import time; time.sleep(600)"]
             subprocess.Popen(command, start_new_session=True)
+        if self._options.get("ignore_term"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self._options.get("gil_thread") and phase == "load":
+            threading.Timer(0.5, _hold_gil).start()
         if self._options.get("raise_in") == phase:
             raise RuntimeError(f"no luck in {phase}")
         for way, act in _WAYS.items():
