@@ -7,7 +7,10 @@ import importlib.metadata
 import io
 import zipfile
 from importlib import resources
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable  # Python 3.11+; only a type here
 
 __all__ = ["bootstrap", "build"]
 
