@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -101,9 +102,11 @@ class Watcher(Listener):
             self._write(_CLEAR)
 
     def _write(self, text: str) -> None:
-        # While a test runs pytest's own writer ends in what is captured of the test.
+        # While a test runs, what is written is captured of it. Past pytest's writer, which would
+        # count the line's characters as its own.
         with self._uncaptured():
-            self._writer.write_raw(text, flush=True)
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 @contextlib.contextmanager
