@@ -224,8 +224,8 @@ def latencies(timings: Iterable[RequestTiming]) -> dict[str, list[float]]:
 def latency_figures(timings: Sequence[RequestTiming]) -> dict[str, Figure]:
     """Mean, percentiles and maximum of each latency.
 
-    Percentiles interpolate between order statistics (definition 7 of Hyndman and Fan 1996, the
-    default of numpy).
+    Percentiles interpolate between order statistics: definition 7 in "Sample Quantiles in
+    Statistical Packages", The American Statistician 50 (1996), the default of numpy.
     """
     has_tokens = any(timing.token_s for timing in timings)
     found: dict[str, Figure] = {}
