@@ -16,6 +16,9 @@ from pytest_llem.runners.archive import bootstrap, build
 
 __all__ = ["LocalTransport", "start"]
 
+_WATCH_S = 10.0
+"""Twice what the watch process allows itself for ending everything."""
+
 _QUIET = {
     # Nothing an engine measures here is anyone else's business.
     "DO_NOT_TRACK": "1",
@@ -94,7 +97,9 @@ class LocalTransport:
         # The end of its standard input makes the watch process end all it finds at once.
         with contextlib.suppress(BrokenPipeError):
             self._stdin.close()
-        if self.wait(2.0) is None:
+        # It is given the time it allows itself: were it killed before, whatever left its process
+        # group would be lost to everybody.
+        if self.wait(_WATCH_S) is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -28,6 +28,9 @@ LOST = 75
 """Exit status of a worker whose starter went away (EX_TEMPFAIL of sysexits.h)."""
 
 _GRACE_S = 25.0
+_SURE = 3
+"""So often nobody must be found before nobody is taken to be there."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -54,19 +57,27 @@ def guard() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Pids of all processes below ``root``; empty where there is no /proc."""
+    """Pids of all living processes below ``root``; empty where there is no /proc.
+
+    A look takes time, and processes end meanwhile: one may be missed whose parent ended and was
+    collected between the two reads. Whoever needs to be sure looks twice.
+    """
     parents: dict[int, int] = {}
+    dead: set[int] = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             # The name in brackets may hold anything, so count fields from its end.
             fields = entry.read_text(errors="replace").rpartition(")")[2].split()
-            if fields[0] != "Z":
-                parents[int(entry.parent.name)] = int(fields[1])
+            pid = int(entry.parent.name)
+            parents[pid] = int(fields[1])
+            if fields[0] in "ZX":
+                # Kept in the tree: a child read before its parent died still names it.
+                dead.add(pid)
     found: list[int] = []
     level = {root}
     while level:
         level = {pid for pid, parent in parents.items() if parent in level}
-        found += level
+        found += level - dead
     return found
 
 
@@ -172,7 +183,10 @@ class _Watch:
         deadline = time.monotonic() + 5.0
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._worker, signal.SIGKILL)
-        while (pids := descendants(os.getpid())) and time.monotonic() < deadline:
+        nobody = 0
+        while nobody < _SURE and time.monotonic() < deadline:
+            pids = descendants(os.getpid())
+            nobody = 0 if pids else nobody + 1
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
