@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pytest_llem.errors import RunnerError
 
 __all__ = [
+    "WORST_FIRST",
     "Execution",
     "Experiment",
     "Failure",
@@ -34,6 +35,9 @@ __all__ = [
 
 Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 """How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""
+
+WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
+"""A figure made of several is as good as the worst of them."""
 
 Judgement = Literal["passed", "failed", "skipped"]
 

@@ -1,6 +1,6 @@
 """Hugging Face transformers on PyTorch, with prefill and decode as explicit steps.
 
-``generate()`` would hide the boundary between the phases and costs some 7 % more; this loop
+``generate()`` would hide the boundary between the phases; this loop
 stamps a clock behind every forward pass instead. End-of-sequence is not looked at: each request
 gets exactly the tokens asked for.
 """

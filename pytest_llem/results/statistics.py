@@ -6,11 +6,9 @@ import statistics
 from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Figure, Measurement, Quality, Summary
+from pytest_llem.records import WORST_FIRST, Figure, Measurement, Summary
 
 __all__ = ["summarise", "summarise_figures"]
-
-_WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
@@ -26,7 +24,7 @@ def summarise_figures(figures: Sequence[Figure]) -> Summary:
     The range is that of the cycles; an interval for the median would claim more than a few
     cycles can tell. The quality is that of the worst cycle.
     """
-    quality = next(q for q in _WORST_FIRST if any(f.quality == q for f in figures))
+    quality = next(q for q in WORST_FIRST if any(f.quality == q for f in figures))
     reason = next((f.reason for f in figures if f.quality == quality and f.reason), None)
     values = [f.value for f in figures if f.value is not None]
     if len(values) < len(figures):

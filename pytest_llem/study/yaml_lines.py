@@ -118,7 +118,7 @@ class _Builder:
         self._shown = shown
         self._anchors: dict[str, _Built] = {}
         self._total = 0
-        # Parsing is C's where PyYAML was built with it: five times as fast.
+        # Parsing is C's where PyYAML was built with it.
         self._loader: Any = None
         self._scalars: dict[str, Callable[[Any], Any]] = {}
 

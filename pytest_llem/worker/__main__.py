@@ -53,8 +53,8 @@ class Frames:
 def main(header: Mapping[str, Any]) -> NoReturn:
     """Be a worker: answer one request, and exit at once.
 
-    The engine is closed by then; taking the interpreter down would cost two seconds more with
-    torch in it, for nothing.
+    The engine is closed by then; taking down an interpreter with torch in it would take time for
+    nothing.
     """
     lifeline.guard()
     status = _serve(Frames(), header)

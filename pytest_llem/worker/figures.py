@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS, PERCENTILES
-from pytest_llem.records import Figure, Quality, Reading, RequestTiming, Window
+from pytest_llem.records import WORST_FIRST, Figure, Quality, Reading, RequestTiming, Window
 
 __all__ = ["Facts", "energy", "figures", "latencies", "latency_figures"]
 
@@ -129,9 +129,8 @@ def _quadrature(spreads: Iterable[float | None]) -> float | None:
 
 def _worst(qualities: Iterable[Quality]) -> Quality:
     """The least trustworthy of several qualities."""
-    order: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
     present = set(qualities)
-    return next(quality for quality in order if quality in present)
+    return next(quality for quality in WORST_FIRST if quality in present)
 
 
 def _combine(
