@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
-from pytest_llem.cli import doctor
+from pytest_llem.cli import doctor, init
+from pytest_llem.errors import LlemError
 
 __all__ = ["main"]
 
@@ -17,10 +19,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m pytest_llem", description="Tools beside the pytest plugin."
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    init.add_command(commands)
     doctor.add_command(commands)
     options = parser.parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path or a processor's name may hold what the terminal can't show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status: int = options.run(options)
+    except LlemError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     except KeyboardInterrupt:
         return 130  # as a shell reports Ctrl-C
     return status

@@ -6,30 +6,63 @@ package is treated no differently from ours.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from pytest_llem.errors import LlemError
-from pytest_llem.records import Experiment, Reading, RequestTiming
+from pytest_llem.experiment import Experiment
+from pytest_llem.records import Reading, RequestTiming
 
 __all__ = [
     "BACKENDS",
     "METERS",
+    "RUNNERS",
+    "WELL_KNOWN",
+    "Abilities",
     "Backend",
     "Completion",
     "Engine",
     "EngineFacts",
+    "Launch",
     "Meter",
+    "Runner",
     "Transport",
     "Workload",
+    "abilities",
     "find",
     "names",
 ]
 
 BACKENDS = "pytest_llem.backends"
 METERS = "pytest_llem.meters"
+RUNNERS = "pytest_llem.runners"
+
+WELL_KNOWN = ("pytorch", "tensorrt", "vllm")
+"""Backends that a study may name, installed or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """What a kind of engine can do beyond answering requests one batch after another.
+
+    Attributes:
+        scenarios: of ``offline poisson concurrency``.
+        devices: of ``cpu cuda mps``.
+        batches: False where the engine schedules requests by itself; no batch size is then taken.
+        parallel: whether it computes on several devices.
+        decoding: the fields of ``decoding`` that it honours.
+    """
+
+    scenarios: frozenset[str] = frozenset({"offline"})
+    devices: frozenset[str] = frozenset({"cpu", "cuda"})
+    batches: bool = True
+    parallel: bool = False
+    decoding: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +135,8 @@ class Backend(Protocol):
     name: str
     install: str
     """The command that installs the engine."""
+    abilities: Abilities
+    """What it can do; a study that asks for more is refused at collection."""
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of the distributions it needs; None for one that isn't installed."""
@@ -130,6 +165,39 @@ class Meter(Protocol):
         """End the window that lay between the two times of the monotonic clock."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What a runner needs to know to start a worker.
+
+    Attributes:
+        backend: the engine it is for; empty for a role that has none.
+        log: file for what the worker writes to standard error; made new.
+        argument: what stood behind the runner's name and a colon.
+        environment: variables to set for the worker, beside those it inherits.
+        role: ``engine``, or ``meter`` for one that has meters only.
+    """
+
+    backend: str
+    log: Path
+    argument: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    role: str = "engine"
+
+
+class Runner(Protocol):
+    """A place where workers run. Making one must be cheap."""
+
+    name: str
+
+    def start(self, launch: Launch) -> Transport:
+        """Start a worker.
+
+        Raises:
+            OSError: when it can't be started.
+            WorkerError: the same, with cause and fix.
+        """
+
+
 class Transport(Protocol):
     """A started worker: bytes in, bytes out, and a sure way to end it."""
 
@@ -154,7 +222,29 @@ class Transport(Protocol):
 
 def names(group: str) -> list[str]:
     """Names registered in an entry-point group, sorted."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=group)})
+    return list(_names(group, tuple(sys.path)))
+
+
+@functools.cache
+def _names(group: str, _path: tuple[str, ...]) -> tuple[str, ...]:
+    """Looking through all distributions takes longer than a small study does otherwise."""
+    return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=group)}))
+
+
+@functools.cache
+def abilities(backend: str) -> Abilities | None:
+    """What a backend can do; None where no such backend is installed, or it can't be imported.
+
+    A backend that doesn't say can do no more than the simplest.
+    """
+    if backend not in names(BACKENDS):
+        return None
+    try:
+        found = getattr(find(BACKENDS, backend), "abilities", None)
+    except LlemError:
+        # Said where it is used, with the reason.
+        return None
+    return found if isinstance(found, Abilities) else Abilities()
 
 
 def find(group: str, name: str) -> Any:

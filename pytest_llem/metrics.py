@@ -55,6 +55,7 @@ _SINGLE = (
     Metric("output_tokens_per_s", "1/s", "generated tokens per second"),
     Metric("total_tokens_per_s", "1/s", "input and output tokens per second"),
     Metric("requests_per_s", "1/s", "requests per second"),
+    Metric("goodput_per_s", "1/s", "requests per second that keep to the slo"),
     Metric("output_tokens_per_j", "1/J", "generated tokens per joule"),
     Metric("duration_s", "s", "length of the measured window"),
     Metric("load_s", "s", "time to load the engine"),

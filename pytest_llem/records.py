@@ -1,35 +1,30 @@
 """Frozen records that pass between modules and over the wire, the same on both sides.
 
 Units are part of a name: ``_j _w _s _bytes``. Times are seconds of the worker's monotonic clock.
-A field's type holds its rule, its ``metadata`` the help text, both in pydantic's words: the host
-validates these very classes, and the worker needs no pydantic.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pytest_llem.errors import RunnerError
 
 __all__ = [
     "WORST_FIRST",
-    "Execution",
-    "Experiment",
     "Failure",
     "Figure",
     "Judgement",
     "Limit",
     "Measurement",
-    "Prompts",
     "Quality",
     "Reading",
     "RequestTiming",
     "RunnerSpec",
     "Summary",
     "Verdict",
-    "Warmup",
     "Window",
 ]
 
@@ -39,106 +34,28 @@ Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
 """A figure made of several is as good as the worst of them."""
 
+_IMAGE = re.compile(r"(?!.*//)[A-Za-z0-9][A-Za-z0-9._:/@-]*")
+"""Registry, port, tag and digest; the daemon knows more exactly."""
+
 Judgement = Literal["passed", "failed", "skipped"]
 
-_FORBID_UNKNOWN = {"extra": "forbid"}
 
-
-class _Rule:
-    """A rule of a number, in the words of pydantic's schemas; needs no pydantic itself."""
-
-    __slots__ = ("_rules",)
-
-    def __init__(self, **rules: Any) -> None:
-        self._rules = rules
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return {**handler(source), **self._rules}
-
-
-Count = Annotated[int, _Rule(ge=1, strict=True)]
-Seed = Annotated[int, _Rule(ge=0, strict=True)]
-Seconds = Annotated[float, _Rule(gt=0, allow_inf_nan=False, strict=True)]
-SecondsOrZero = Annotated[float, _Rule(ge=0, allow_inf_nan=False, strict=True)]
-
-
-def _help(default: Any, description: str) -> Any:
-    """A field with a default and a line of help."""
-    return field(default=default, metadata={"description": description})
-
-
-# --- what a study says ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompts:
-    """The requests of a measurement: token-id prompts that differ from each other."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    source: Literal["synthetic"] = _help("synthetic", "where prompts come from")
-    count: Count = _help(100, "number of requests")
-    input_tokens: Count = _help(512, "tokens of each prompt")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warmup:
-    """Requests made before the measurement and not counted."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    prompts: Count = _help(5, "number of warm-up requests")
-    timeout_s: Seconds = _help(30.0, "no new warm-up batch starts after this time")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
-    """One configuration to measure.
-
-    ``options`` are handed to the engine of the backend; in a study they stand under its name.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    id: str = _help("", "name of the experiment; made from its own fields when not given")
-    model: str = field(metadata={"min_length": 1, "description": "hub id, or model directory"})
-    backend: str = _help("pytorch", "engine")
-    revision: str | None = _help(None, "revision of a hub model")
-    weights: Literal["pretrained", "random"] = _help(
-        "pretrained", "random: dummy weights from the directory's config.json"
-    )
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = _help("auto", "number format")
-    device: Literal["auto", "cuda", "cpu"] = _help("auto", "where the engine computes")
-    batch_size: Count = _help(1, "requests computed together")
-    prompts: Prompts = _help(Prompts(), "the requests")
-    output_tokens: Count = _help(128, "tokens generated per request, exactly; EOS is ignored")
-    seed: Seed = _help(42, "seed of prompts, weights and sampling")
-    warmup: Warmup | Literal["none"] = _help(Warmup(), "requests before the measurement")
-    idle: Seconds | Literal["none"] = _help(30.0, "seconds of idle power, or none")
-    meters: tuple[str, ...] | Literal["auto"] = _help("auto", "meters to read")
-    timeout_s: Seconds = _help(600.0, "longest time from loaded to closed")
-    load_timeout_s: Seconds = _help(1800.0, "longest time to load")
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
-    """How often and in which order the experiments of a study are measured."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    cycles: Count = _help(3, "repetitions of each experiment")
-    order: Literal["interleaved"] = _help("interleaved", "A1 B1 A2 B2")
-    gaps: SecondsOrZero | Literal["none"] = _help("none", "seconds between measurements, or none")
+# --- what a gate asks ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What a gate asks of a metric. ``where`` is ``file:line`` of the study."""
+    """What a gate asks of a metric.
+
+    Attributes:
+        regression: how much worse than the reference it may be, relative: 0.05 for 5 %.
+        where: ``file:line`` of the study.
+    """
 
     metric: str
     least: float | None = None
     most: float | None = None
+    regression: float | None = None
     where: str = ""
 
 
@@ -147,30 +64,57 @@ class Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerSpec:
-    """Where a worker runs, and who said so (``cli env study ini default``)."""
+    """Where a worker runs, and who said so.
+
+    Attributes:
+        mode: ``local``, ``docker`` or another runner's name.
+        argument: what stood behind the name and a colon; of docker it is the image.
+        image: for containers.
+        source: ``cli env study ini user_config auto_detected auto_elevated default``.
+        image_source: ``experiment runner env study ini user_config default``.
+    """
 
     mode: str
+    argument: str | None = None
     image: str | None = None
     source: str = "default"
+    image_source: str | None = None
 
     @property
     def value(self) -> str:
         """As a user would write it: ``local``, ``docker:image``."""
-        return f"{self.mode}:{self.image}" if self.image else self.mode
+        argument = self.image if self.mode == "docker" else self.argument
+        return f"{self.mode}:{argument}" if argument else self.mode
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a person named this runner."""
+        return self.source not in {"auto_detected", "auto_elevated", "default"}
 
     @classmethod
-    def parse(cls, value: str, source: str) -> RunnerSpec:
-        """Read ``local``, ``docker`` or ``docker:<image>``; the image may hold colons itself.
+    def parse(cls, value: str, source: str, others: Collection[str] = ()) -> RunnerSpec:
+        """Read ``local``, ``docker``, ``docker:<image>`` or ``<other runner>[:<argument>]``.
+
+        An image or argument may hold colons itself.
 
         Raises:
             RunnerError: for anything else, naming source, value and what is accepted.
         """
-        mode, colon, image = value.strip().partition(":")
-        if mode not in {"local", "docker"} or (colon and (mode == "local" or not image.strip())):
-            raise RunnerError(
-                f"{source}: {value!r} is no runner; accepted: local, docker, docker:<image>"
-            )
-        return cls(mode=mode, image=image.strip() or None, source=source)
+        mode, colon, argument = (part.strip() for part in value.strip().partition(":"))
+        if mode == "docker" and argument and not _IMAGE.fullmatch(argument):
+            raise RunnerError(f"{source}: {argument!r} is no name of a container image")
+        known = mode in {"local", "docker"} or mode in others
+        if not known or (colon and (mode == "local" or not argument)):
+            accepted = ", ".join(("local", "docker", "docker:<image>", *sorted(others)))
+            raise RunnerError(f"{source}: {value!r} is no runner; accepted: {accepted}")
+        image = argument if mode == "docker" else ""
+        return cls(
+            mode=mode,
+            argument=None if image else argument or None,
+            image=image or None,
+            source=source,
+            image_source="runner" if image else None,
+        )
 
 
 # --- what was measured ---------------------------------------------------------------------

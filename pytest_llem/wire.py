@@ -8,7 +8,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 __all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "checksum", "from_dict", "to_dict"]
@@ -65,54 +65,122 @@ def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
     Raises:
         ValueError: when a value has another type than its field, or a field is unknown or missing.
     """
-    record = _build(cls, data)
+    kind: Any = cls
+    record = _reader(kind)(data)
     assert isinstance(record, cls)
     return record
 
 
+_Reader = Callable[[Any], Any]
+"""Makes a value of one type out of plain data; ValueError where it isn't one."""
+
+
 @functools.cache
-def _hints(cls: Any) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _reader(hint: Any) -> _Reader:
+    """How to read a type; worked out once, as journals hold many of each.
 
-
-def _build(hint: Any, value: Any) -> Any:
-    """``value`` as the type ``hint``; understands just the types that records use."""
-    origin = typing.get_origin(hint)
+    Understands just the types that records use.
+    """
+    origin, kinds = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
-        return _build_union(typing.get_args(hint), value)
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return _build_record(hint, value)
-    if origin is tuple and isinstance(value, (list, tuple)):
-        return tuple(_build(typing.get_args(hint)[0], item) for item in value)
-    if origin is Mapping and isinstance(value, Mapping):
-        return {str(k): _build(typing.get_args(hint)[1], item) for k, item in value.items()}
-    if hint is Any or _is_scalar(hint, value):
-        return value
-    raise ValueError(f"expected {hint}, got {value!r:.80}")
+        return _union([_reader(kind) for kind in kinds], hint)
+    if dataclasses.is_dataclass(hint):
+        return _record(hint)
+    if origin is tuple:
+        return _tuple(kinds, hint)
+    if origin is Mapping:
+        return _mapping(_reader(kinds[1]), hint)
+    if hint is Any:
+        return lambda value: value
+    return _scalar(hint)
 
 
-def _build_record(cls: Any, data: Mapping[str, Any]) -> Any:
-    hints = _hints(cls)
-    if unknown := set(data) - {f.name for f in dataclasses.fields(cls)}:
-        raise ValueError(f"{cls.__name__}: unknown fields {sorted(unknown)}")
-    try:
-        return cls(**{key: _build(hints[key], item) for key, item in data.items()})
-    except TypeError as error:
-        raise ValueError(f"{cls.__name__}: {error}") from None
+def _wrong(hint: Any, value: Any) -> ValueError:
+    return ValueError(f"expected {hint}, got {value!r:.80}")
 
 
-def _build_union(options: tuple[Any, ...], value: Any) -> Any:
-    for option in options:
+def _record(cls: Any) -> _Reader:
+    # Worked out when first used: a record may hold others of its own kind.
+    readers: dict[str, _Reader] = {}
+
+    def read(data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise _wrong(cls, data)
+        if not readers:
+            hints = typing.get_type_hints(cls)
+            readers.update({name: _reader(hints[name]) for name in _fields(cls)})
         try:
-            return _build(option, value)
-        except ValueError:
-            continue
-    raise ValueError(f"expected one of {options}, got {value!r:.80}")
+            return cls(**{key: readers[key](item) for key, item in data.items()})
+        except KeyError:
+            unknown = sorted(set(data) - set(readers))
+            raise ValueError(f"{cls.__name__}: unknown fields {unknown}") from None
+        except TypeError as error:
+            raise ValueError(f"{cls.__name__}: {error}") from None
+
+    return read
 
 
-def _is_scalar(hint: Any, value: Any) -> bool:
+def _tuple(kinds: tuple[Any, ...], hint: Any) -> _Reader:
+    if kinds[-1] is Ellipsis:
+        every = _reader(kinds[0])
+
+        def read(value: Any) -> Any:
+            if not isinstance(value, (list, tuple)):
+                raise _wrong(hint, value)
+            return tuple(map(every, value))
+
+        return read
+    readers = [_reader(kind) for kind in kinds]
+
+    def read_fixed(value: Any) -> Any:
+        if not isinstance(value, (list, tuple)) or len(value) != len(readers):
+            raise _wrong(hint, value)
+        return tuple(reader(item) for reader, item in zip(readers, value, strict=True))
+
+    return read_fixed
+
+
+def _mapping(inner: _Reader, hint: Any) -> _Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise _wrong(hint, value)
+        return {str(key): inner(item) for key, item in value.items()}
+
+    return read
+
+
+def _union(readers: list[_Reader], hint: Any) -> _Reader:
+    def read(value: Any) -> Any:
+        for reader in readers:
+            try:
+                return reader(value)
+            except ValueError:
+                continue
+        raise ValueError(f"expected one of {typing.get_args(hint)}, got {value!r:.80}")
+
+    return read
+
+
+def _scalar(hint: Any) -> _Reader:
     if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return isinstance(hint, type) and type(value) is hint
+        choices = typing.get_args(hint)
+        accepts = choices.__contains__
+    elif hint is float:
+        accepts = _is_number
+    else:
+        accepts = functools.partial(_is_exactly, hint)
+
+    def read(value: Any) -> Any:
+        if not accepts(value):
+            raise _wrong(hint, value)
+        return value
+
+    return read
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_exactly(kind: Any, value: Any) -> bool:
+    return type(value) is kind

@@ -8,14 +8,13 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
+from pytest_llem.experiment import Experiment, Prompts
 from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import (
-    Experiment,
     Figure,
     Limit,
     Measurement,
-    Prompts,
     Reading,
     RequestTiming,
     RunnerSpec,
@@ -24,11 +23,13 @@ from pytest_llem.records import (
 )
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.runners.detect import Detected
 
 __all__ = [
     "DIGEST",
     "UNHURRIED",
     "completion",
+    "detected",
     "estimated",
     "experiment",
     "gate",
@@ -78,6 +79,21 @@ def completion(times: RequestTiming, token_ids: tuple[int, ...] | None = None) -
     return Completion(timing=times, token_ids=ids)
 
 
+def detected(**fields: Any) -> Detected:
+    """What is found on a host with neither Docker nor a GPU, but for the given fields."""
+    base = Detected(
+        cli=None,
+        socket=None,
+        accessible=False,
+        remote=None,
+        container=None,
+        toolkit=None,
+        cdi=None,
+        gpu=None,
+    )
+    return dataclasses.replace(base, **fields)
+
+
 def estimated(value: float) -> Figure:
     """A figure that nothing measured."""
     return Figure(value=value, uncertainty=0.0, quality="estimated", reason="modelled")
@@ -115,7 +131,7 @@ def outcome(**fields: Any) -> Outcome:
     base = Outcome(
         study="s",
         file="s.study.yaml",
-        node="s.study.yaml::a[1]",
+        node="s.study.yaml::a::c1",
         experiment="a",
         digest=DIGEST,
         cycle=1,
@@ -145,7 +161,7 @@ def gate(*verdicts: Verdict, **fields: Any) -> GateResult:
     base = GateResult(
         study="s",
         file="s.study.yaml",
-        node="s.study.yaml::a[gate]",
+        node="s.study.yaml::a::gate",
         experiment="a",
         cycles=1,
         verdicts=verdicts,

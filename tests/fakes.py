@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-__all__ = ["ScriptedTransport"]
+__all__ = ["Board", "FakeNvml", "FakeNvmlError", "ScriptedTransport"]
 
 
 class ScriptedTransport:
@@ -48,3 +49,107 @@ class ScriptedTransport:
 
     def log_tail(self, lines: int) -> str:
         return "\n".join(self._log.splitlines()[-lines:])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A GPU of :class:`FakeNvml`, and what stands for its handle there."""
+
+    uuid: str
+    name: str = "NVIDIA A100"
+    total: int = 80 * 2**30
+    limit_mw: int = 400_000
+    celsius: int = 30
+    part_of: Board | None = None
+
+
+class FakeNvmlError(Exception):
+    """An error as ``pynvml`` raises it: with NVML's number."""
+
+    def __init__(self, value: int) -> None:
+        super().__init__(f"number {value}")
+        self.value = value
+
+
+class FakeNvml:
+    """NVML without a driver.
+
+    Args:
+        boards: GPUs, in the order of the bus.
+        instances: MIG instances.
+        errors: name of a function, or of a function and a GPU's number or UUID, to the number of
+            the error that it raises: ``{"nvmlInit": 12, "nvmlDeviceGetName GPU-a": 15}``.
+    """
+
+    NVMLError: type[Exception] = FakeNvmlError
+
+    def __init__(
+        self,
+        *boards: Board,
+        instances: Sequence[Board] = (),
+        errors: Mapping[str, int] | None = None,
+    ) -> None:
+        self.boards = list(boards)
+        self.errors = dict(errors or {})
+        self.opened = 0
+        self.calls: list[str] = []
+        self._instances = list(instances)
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self._enter("nvmlInit")
+        self.opened += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.opened -= 1
+        self._enter("nvmlShutdown")
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        self._enter("nvmlDeviceGetCount")
+        return len(self.boards)
+
+    def nvmlDeviceGetHandleByIndex(self, index: int, /) -> object:  # noqa: N802
+        self._enter("nvmlDeviceGetHandleByIndex", index)
+        return self.boards[index]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str, /) -> object:  # noqa: N802
+        self._enter("nvmlDeviceGetHandleByUUID", uuid)
+        for board in (*self.boards, *self._instances):
+            if board.uuid == uuid:
+                return board
+        raise FakeNvmlError(6)
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(  # noqa: N802
+        self, handle: object, /
+    ) -> object:
+        return self._board("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle).part_of
+
+    def nvmlDeviceGetIndex(self, handle: object, /) -> int:  # noqa: N802
+        return self.boards.index(self._board("nvmlDeviceGetIndex", handle))
+
+    def nvmlDeviceGetUUID(self, handle: object, /) -> str:  # noqa: N802
+        return self._board("nvmlDeviceGetUUID", handle).uuid
+
+    def nvmlDeviceGetName(self, handle: object, /) -> str:  # noqa: N802
+        return self._board("nvmlDeviceGetName", handle).name
+
+    def nvmlDeviceGetMemoryInfo(self, handle: object, /) -> Board:  # noqa: N802
+        return self._board("nvmlDeviceGetMemoryInfo", handle)
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetEnforcedPowerLimit", handle).limit_mw
+
+    def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int:  # noqa: N802
+        assert sensor == 0
+        return self._board("nvmlDeviceGetTemperature", handle).celsius
+
+    def _board(self, function: str, handle: object) -> Board:
+        assert isinstance(handle, Board)
+        self._enter(function, handle.uuid)
+        return handle
+
+    def _enter(self, function: str, which: object = "") -> None:
+        assert self.opened or function in {"nvmlInit", "nvmlShutdown"}, "NVML isn't open"
+        self.calls.append(function)
+        for key in (function, f"{function} {which}"):
+            if key in self.errors:
+                raise FakeNvmlError(self.errors[key])

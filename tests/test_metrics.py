@@ -44,6 +44,7 @@ def test_only_rates_are_better_when_higher() -> None:
         "output_tokens_per_s",
         "total_tokens_per_s",
         "requests_per_s",
+        "goodput_per_s",
         "output_tokens_per_j",
     }
 

@@ -10,23 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.errors import RunnerError
+from pytest_llem.experiment import Experiment, Prompts, Warmup
 from pytest_llem.records import (
-    Execution,
-    Experiment,
     Failure,
     Figure,
     Limit,
     Measurement,
-    Prompts,
     Reading,
     RequestTiming,
     RunnerSpec,
     Summary,
     Verdict,
-    Warmup,
     Window,
 )
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.study.keys import Execution
 from pytest_llem.wire import from_dict, to_dict
 from tests.builders import (
     UNHURRIED,
@@ -67,7 +65,9 @@ FIGURES = st.builds(
         Execution(cycles=1, gaps=2.5),
         Execution(gaps="none"),
         Limit(metric="energy_j", least=None, most=2.0, where="a:1"),
-        RunnerSpec(mode="docker", image="i", source="cli"),
+        Limit(metric="energy_j", regression=0.05),
+        RunnerSpec(mode="docker", image="i", source="cli", image_source="runner"),
+        RunnerSpec(mode="slurm", argument="gpu:2", source="ini"),
         reading(None, quality="unmeasured", reason="no meter"),
         window("measure", 2.0, reading(), reading(1.0, domain="cpu:1")),
         window("load", 1.0),
@@ -163,7 +163,8 @@ TIMING = {"submitted_s": 0.0, "token_s": [1.0], "input_tokens": 1, "output_token
         (Prompts, {"count": 1.0}, r"got 1\.0"),
         (Prompts, {"count": "1"}, "got '1'"),
         (Prompts, {"count": None}, "got None"),
-        (Prompts, {"source": "real"}, "got 'real'"),
+        (Prompts, {"source": 5}, "got 5"),
+        (Prompts, {"source": None}, "got None"),
         (Reading, {**READING, "method": "guess"}, "got 'guess'"),
         (Reading, {**READING, "systematic": False}, "got False"),
         (Reading, {**READING, "domain": 0}, "got 0"),
@@ -221,30 +222,81 @@ def test_a_verdict_is_told_in_a_line(given: Verdict, text: str) -> None:
 
 # --- runners -------------------------------------------------------------------------------
 
-IMAGE = "host:5000/group/img:tag@sha256:" + "0" * 64
+DIGEST_OF_IMAGE = "sha256:" + "0" * 64
+IMAGE = f"host:5000/group/img:tag@{DIGEST_OF_IMAGE}"
+
+
+@pytest.mark.parametrize("value", ["local", "  local\n", "\tlocal"])
+def test_local_is_read_from_text(value: str) -> None:
+    assert RunnerSpec.parse(value, "ini") == RunnerSpec(mode="local", source="ini")
+
+
+@pytest.mark.parametrize("value", ["docker", " docker "])
+def test_docker_is_read_from_text_without_an_image(value: str) -> None:
+    assert RunnerSpec.parse(value, "cli") == RunnerSpec(mode="docker", source="cli")
 
 
 @pytest.mark.parametrize(
-    ("value", "mode", "image"),
+    "image",
     [
-        ("local", "local", None),
-        ("  local\n", "local", None),
-        ("docker", "docker", None),
-        ("docker:img", "docker", "img"),
-        (f"docker:{IMAGE}", "docker", IMAGE),
+        "img",
+        "img:1.2",
+        "group/img",
+        "host:5000/img",
+        "host:5000/group/img:tag",
+        f"img@{DIGEST_OF_IMAGE}",
+        f"img:tag@{DIGEST_OF_IMAGE}",
+        IMAGE,
     ],
 )
-def test_a_runner_is_read_from_text(value: str, mode: str, image: str | None) -> None:
-    assert RunnerSpec.parse(value, "ini") == RunnerSpec(mode=mode, image=image, source="ini")
-
-
-@pytest.mark.parametrize("value", ["local", "docker", f"docker:{IMAGE}"])
-def test_a_runner_is_shown_as_it_was_written(value: str) -> None:
-    assert RunnerSpec.parse(value, "cli").value == value
+def test_an_image_may_have_a_port_a_tag_and_a_digest(image: str) -> None:
+    spec = RunnerSpec(mode="docker", image=image, source="study", image_source="runner")
+    assert RunnerSpec.parse(f"docker:{image}", "study") == spec
+    assert RunnerSpec.parse(f" docker: {image} ", "study") == spec
 
 
 @pytest.mark.parametrize(
-    "value", ["", " ", "docker:", "docker: ", "local:", "local:x", "podman", "Docker", ":img"]
+    ("value", "mode", "argument"),
+    [
+        ("slurm", "slurm", None),
+        ("slurm:gpu", "slurm", "gpu"),
+        ("slurm:gpu:2", "slurm", "gpu:2"),
+        (" apptainer: /a/b.sif ", "apptainer", "/a/b.sif"),
+    ],
+)
+def test_runners_of_other_packages_are_read_from_text(
+    value: str, mode: str, argument: str | None
+) -> None:
+    spec = RunnerSpec(mode=mode, argument=argument, source="env")
+    assert RunnerSpec.parse(value, "env", {"slurm", "apptainer"}) == spec
+
+
+@pytest.mark.parametrize(
+    "value", ["local", "docker", f"docker:{IMAGE}", "slurm", "slurm:gpu", "slurm:gpu:2"]
+)
+def test_a_runner_is_shown_as_it_was_written(value: str) -> None:
+    assert RunnerSpec.parse(value, "cli", ["slurm"]).value == value
+
+
+def test_the_image_that_somebody_else_named_is_shown_too() -> None:
+    spec = RunnerSpec(mode="docker", image="img", source="cli", image_source="default")
+    assert spec.value == "docker:img"
+
+
+@UNHURRIED
+@given(
+    st.sampled_from(["docker", "slurm"]), st.from_regex(r"[a-z0-9][a-z0-9:@._-]*", fullmatch=True)
+)
+def test_an_argument_is_kept_as_it_is(mode: str, argument: str) -> None:
+    spec = RunnerSpec.parse(f"{mode}:{argument}", "cli", ["slurm"])
+    assert (spec.image if mode == "docker" else spec.argument) == argument
+    assert (spec.argument if mode == "docker" else spec.image) is None
+    assert RunnerSpec.parse(spec.value, "cli", ["slurm"]) == spec
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", " ", "docker:", "docker: ", "local:", "local:x", "podman", "Docker", ":img", "slurm"],
 )
 def test_what_names_no_runner_is_refused(value: str) -> None:
     with pytest.raises(RunnerError) as caught:
@@ -252,3 +304,29 @@ def test_what_names_no_runner_is_refused(value: str) -> None:
     assert str(caught.value) == (
         f"env PYTEST: {value!r} is no runner; accepted: local, docker, docker:<image>"
     )
+
+
+@pytest.mark.parametrize("value", ["slurm:", "slurm: ", "slurmx", "Slurm", "slurm2:x"])
+def test_a_refusal_names_the_runners_of_other_packages_sorted(value: str) -> None:
+    with pytest.raises(RunnerError) as caught:
+        RunnerSpec.parse(value, "study", {"slurm", "apptainer"})
+    assert str(caught.value) == (
+        f"study: {value!r} is no runner; accepted: local, docker, docker:<image>, apptainer, slurm"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "chosen"),
+    [
+        ("cli", True),
+        ("env", True),
+        ("study", True),
+        ("ini", True),
+        ("user_config", True),
+        ("auto_detected", False),
+        ("auto_elevated", False),
+        ("default", False),
+    ],
+)
+def test_a_runner_was_chosen_when_a_person_named_it(source: str, chosen: bool) -> None:
+    assert RunnerSpec(mode="docker", source=source).chosen == chosen

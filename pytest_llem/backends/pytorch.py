@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.errors import LlemError
-from pytest_llem.extensions import Completion, Engine, EngineFacts, Workload
-from pytest_llem.records import Experiment, RequestTiming
+from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import Abilities, Completion, Engine, EngineFacts, Workload
+from pytest_llem.records import RequestTiming
 
 __all__ = ["PytorchBackend", "PytorchEngine", "left_pad"]
 
@@ -31,6 +32,7 @@ class PytorchBackend:
 
     name = "pytorch"
     install = 'pip install "pytest-llem[pytorch]"'
+    abilities = Abilities()
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of torch and transformers, read from metadata: nothing is imported."""

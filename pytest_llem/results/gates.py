@@ -7,6 +7,7 @@
 | all cycles skipped | skipped; strict: failed |
 | some cycles skipped | the others are judged; strict: failed |
 | metric null | failed, with the reason |
+| regression, and no reference to compare with | skipped; strict: failed |
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
 """
@@ -45,14 +46,28 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
-    return tuple(
-        judge_limit(
-            limit,
-            summarise_figures([measurement.metrics[limit.metric] for measurement in measured]),
-            allow_estimated=allow_estimated,
-            strict=strict,
-        )
-        for limit in limits
+    verdicts = []
+    for limit in limits:
+        if limit.least is not None or limit.most is not None:
+            figures = [measurement.metrics[limit.metric] for measurement in measured]
+            summary = summarise_figures(figures)
+            verdicts.append(
+                judge_limit(limit, summary, allow_estimated=allow_estimated, strict=strict)
+            )
+        if limit.regression is not None:
+            verdicts.append(_without_reference(limit, limit.regression, strict=strict))
+    return tuple(verdicts)
+
+
+def _without_reference(limit: Limit, budget: float, *, strict: bool) -> Verdict:
+    """The verdict on a regression where nothing is there to compare with."""
+    return Verdict(
+        metric=limit.metric,
+        outcome="failed" if strict else "skipped",
+        measured=None,
+        limit=f"at most {budget * 100:g} % worse",
+        reason=f"no reference to compare with (budget {budget * 100:g} %)",
+        where=limit.where,
     )
 
 

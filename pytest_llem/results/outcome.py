@@ -22,6 +22,7 @@ class Outcome:
         config: the experiment's fields, defaults included.
         finished: when, in UTC, ISO 8601.
         raw: the file of the session's directory that holds every request's times, a line each.
+        gap: what came of the rest before it; null where none was due.
         skip_wanted: it was skipped because the user said so, not because something is missing.
     """
 
@@ -38,4 +39,5 @@ class Outcome:
     failure: Failure | None = None
     skipped: str | None = None
     raw: str | None = None
+    gap: Mapping[str, Any] | None = None
     skip_wanted: bool = False

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
 __all__ = ["bootstrap", "build"]
 
-_MODULES = ("__init__.py", "errors.py", "extensions.py", "metrics.py", "records.py", "wire.py")
+_MODULES = (
+    "__init__.py",
+    "errors.py",
+    "experiment.py",
+    "extensions.py",
+    "metrics.py",
+    "records.py",
+    "rules.py",
+    "wire.py",
+)
 _FOLDERS = ("backends", "meters", "worker")
 _DISTRIBUTION = "pytest-llem"
 

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
+from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Experiment, Measurement
+from pytest_llem.records import Measurement
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 

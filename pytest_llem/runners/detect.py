@@ -39,6 +39,7 @@ class Detected:
         container: the file that says this process is itself inside a container.
         toolkit: a program of the NVIDIA Container Toolkit.
         cdi: a CDI specification of NVIDIA GPUs.
+        gpu: a file that says there is an NVIDIA GPU.
     """
 
     cli: Path | None
@@ -48,12 +49,18 @@ class Detected:
     container: Path | None
     toolkit: Path | None
     cdi: Path | None
+    gpu: Path | None = None
 
     @property
     def usable(self) -> bool:
         """Whether containers can be started here, as far as files tell."""
         here = self.remote is None and self.container is None
         return here and self.cli is not None and self.accessible
+
+    @property
+    def with_gpus(self) -> bool:
+        """Whether containers can be given GPUs here, as far as files tell."""
+        return self.usable and (self.toolkit is not None or self.cdi is not None)
 
 
 def detect(
@@ -80,6 +87,7 @@ def detect(
         container=next((path for path in _below(root, _MARKERS) if path.exists()), None),
         toolkit=next((tool for tool in tools if tool), None),
         cdi=next((path for path in _cdi_files(root) if _names_gpus(path)), None),
+        gpu=next(_gpu_files(root), None),
     )
 
 
@@ -130,6 +138,17 @@ def _cdi_files(root: Path) -> Iterator[Path]:
             for path in sorted(folder.iterdir()):
                 if path.suffix in {".json", ".yaml"}:
                     yield path
+
+
+def _gpu_files(root: Path) -> Iterator[Path]:
+    """The driver's own list first: device files are only made at first use."""
+    for pattern in (
+        "proc/driver/nvidia/gpus/*",
+        "dev/nvidia[0-9]*",
+        "usr/lib/wsl/lib/libnvidia-ml.so*",
+    ):
+        with contextlib.suppress(OSError):
+            yield from sorted(root.glob(pattern))
 
 
 def _names_gpus(path: Path) -> bool:

@@ -10,11 +10,13 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_llem.extensions import Launch
 from pytest_llem.runners.archive import bootstrap, build
 
-__all__ = ["LocalTransport", "start"]
+__all__ = ["LocalRunner", "LocalTransport", "start"]
 
 _WATCH_S = 10.0
 """Twice what the watch process allows itself for ending everything."""
@@ -29,30 +31,39 @@ _QUIET = {
 }
 
 
-def start(backend: str, log: Path, role: str = "engine") -> LocalTransport:
+class LocalRunner:
+    """Starts workers on this host."""
+
+    name = "local"
+
+    def start(self, launch: Launch) -> LocalTransport:
+        """Start a worker with this interpreter."""
+        return start(launch)
+
+
+def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
     """Start a worker with this interpreter.
 
     Args:
-        backend: the engine it is for; empty for a role that has none.
-        role: ``engine``, or ``meter`` for one that has meters only.
-        log: file for what it writes to standard error; made new.
+        launch: what is to be started.
+        command: put before the interpreter: ``nice -n 5``, for example.
 
     Raises:
         OSError: when the log can't be written or the process not be started.
     """
-    with log.open("wb") as stderr:
+    with launch.log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-c", bootstrap()],
+            [*command, sys.executable, "-c", bootstrap()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**_QUIET, **os.environ},
+            env={**_QUIET, **os.environ, **launch.environment},
             start_new_session=True,
             bufsize=0,
         )
-    transport = LocalTransport(process, log)
+    transport = LocalTransport(process, launch.log)
     archive = build()
-    header = {"archive_bytes": len(archive), "backend": backend, "role": role}
+    header = {"archive_bytes": len(archive), "backend": launch.backend, "role": launch.role}
     transport.send(json.dumps(header).encode() + b"\n" + archive)
     return transport
 

@@ -15,15 +15,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from pytest_llem.records import Experiment
+from pytest_llem.experiment import Experiment
 
-__all__ = ["Answer", "Finding", "Hub", "Problem", "Use", "check", "find_hub", "listed"]
+__all__ = [
+    "CONFIG",
+    "Answer",
+    "Finding",
+    "Hub",
+    "Problem",
+    "Use",
+    "asks_hub",
+    "check",
+    "fetched",
+    "find_hub",
+    "holds_weights",
+    "in_directory",
+    "listed",
+    "not_here",
+    "refused",
+]
 
 _HUB_BACKENDS = frozenset({"pytorch", "vllm", "tensorrt"})
 _OWN_WAYS = frozenset({"cache_dir", "download_dir", "token", "hf_token"})
 """Options with which an engine looks elsewhere, or as somebody else, than this check would."""
 
-_CONFIG = "config.json"
+CONFIG = "config.json"
+"""Without it no engine knows what to build."""
+
 _WEIGHTS = (".safetensors", ".bin")
 _FETCHED = (
     r"model(-\d+-of-\d+)?\.safetensors",
@@ -121,17 +139,22 @@ def check(uses: Iterable[Use], hub: Callable[[], Hub | None] = find_hub) -> list
     """
     found: dict[Finding, list[Use]] = {}
     on_hub: dict[tuple[str, str | None], list[Use]] = {}
-    directory = functools.cache(_directory)
+    directory = functools.cache(in_directory)
     for use in uses:
         experiment = use.experiment
         if Path(experiment.model).is_absolute():
             if finding := directory(experiment.model, experiment.weights):
                 found.setdefault(finding, []).append(use)
-        elif experiment.backend in _HUB_BACKENDS and _OWN_WAYS.isdisjoint(experiment.options):
+        elif asks_hub(experiment):
             on_hub.setdefault((experiment.model, experiment.revision), []).append(use)
     if on_hub and (known := hub()):
         found |= _check_hub(known, on_hub)
     return [Problem(finding, tuple(users)) for finding, users in found.items()]
+
+
+def asks_hub(experiment: Experiment) -> bool:
+    """Whether the model of an experiment that names no directory is one of the hub."""
+    return experiment.backend in _HUB_BACKENDS and _OWN_WAYS.isdisjoint(experiment.options)
 
 
 def listed(problems: Sequence[Problem]) -> str:
@@ -152,7 +175,8 @@ def _shortened(ids: Sequence[str]) -> str:
 # --- directories ---------------------------------------------------------------------------
 
 
-def _directory(model: str, weights: str) -> Finding | None:
+def in_directory(model: str, weights: str) -> Finding | None:
+    """What is wrong with a directory of a model; None where it can be loaded."""
     try:
         names = {file.name for file in Path(model).iterdir() if file.is_file()}
     except FileNotFoundError:
@@ -162,11 +186,9 @@ def _directory(model: str, weights: str) -> Finding | None:
         return Finding(
             f"{model}: can't be read: {error.strerror}", "point model at a directory you may read"
         )
-    if _CONFIG not in names:
-        return Finding(
-            f"{model}: no {_CONFIG}", f"point model at a directory that holds a {_CONFIG}"
-        )
-    if weights == "pretrained" and not _holds_weights(names):
+    if CONFIG not in names:
+        return Finding(f"{model}: no {CONFIG}", f"point model at a directory that holds a {CONFIG}")
+    if weights == "pretrained" and not holds_weights(names):
         return Finding(
             f"{model}: no weights (*.safetensors, *.bin)",
             "put the weights there, or measure with weights: random",
@@ -174,7 +196,8 @@ def _directory(model: str, weights: str) -> Finding | None:
     return None
 
 
-def _holds_weights(names: Iterable[str]) -> bool:
+def holds_weights(names: Iterable[str]) -> bool:
+    """Whether any of a model's files is one of weights."""
     return any(name.endswith(_WEIGHTS) for name in names)
 
 
@@ -191,25 +214,25 @@ def _check_hub(
         here = hub.cached(model, revision)
         pretrained = [use for use in users if use.experiment.weights == "pretrained"]
         # A config alone is enough for random weights.
-        left = users if _CONFIG not in here else [] if _holds_weights(here) else pretrained
+        left = users if CONFIG not in here else [] if holds_weights(here) else pretrained
         if not left:
             continue
         name = f"{model}@{revision}" if revision else model
         if hub.offline:
-            found[_not_here(name, model, revision, whole=_CONFIG not in here)] = left
+            found[not_here(name, model, revision, whole=CONFIG not in here)] = left
             continue
         answer = hub.ask(model, revision)
         if answer.status != "found":
-            found[_refused(name, answer)] = left
+            found[refused(name, answer)] = left
         elif pretrained:
-            wanted[name] = sum(answer.files[file] for file in _fetched(answer.files, here))
+            wanted[name] = sum(answer.files[file] for file in fetched(answer.files, here))
             waiting += pretrained
     if finding := _disk(hub, wanted):
         found[finding] = waiting
     return found
 
 
-def _fetched(files: Iterable[str], here: Collection[str]) -> list[str]:
+def fetched(files: Iterable[str], here: Collection[str]) -> list[str]:
     """The files of weights that an engine fetches, without those that are here already."""
     for pattern in _FETCHED:
         if matching := [file for file in files if re.fullmatch(pattern, file)]:
@@ -217,7 +240,8 @@ def _fetched(files: Iterable[str], here: Collection[str]) -> list[str]:
     return []
 
 
-def _not_here(name: str, model: str, revision: str | None, *, whole: bool) -> Finding:
+def not_here(name: str, model: str, revision: str | None, *, whole: bool) -> Finding:
+    """What is wrong with a model that isn't in the cache and may not be fetched."""
     what = "not in the cache" if whole else "its weights are not in the cache"
     command = f"hf download {model}" + (f" --revision {revision}" if revision else "")
     return Finding(
@@ -226,7 +250,8 @@ def _not_here(name: str, model: str, revision: str | None, *, whole: bool) -> Fi
     )
 
 
-def _refused(name: str, answer: Answer) -> Finding:
+def refused(name: str, answer: Answer) -> Finding:
+    """What is wrong with a model that the hub doesn't give."""
     texts = {
         "not found": Finding(
             "not found on the hub",
@@ -288,7 +313,7 @@ class _HuggingFace:
     def cached(self, model: str, revision: str | None) -> Collection[str]:
         """Names of the files beside the cached config."""
         try:
-            config = self._client.try_to_load_from_cache(model, _CONFIG, revision=revision)
+            config = self._client.try_to_load_from_cache(model, CONFIG, revision=revision)
         except self._errors.HFValidationError:
             return ()
         if not isinstance(config, str):
@@ -319,9 +344,9 @@ class _HuggingFace:
             model, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         )
         files = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        if info.gated and _CONFIG in files:
+        if info.gated and CONFIG in files:
             # Everybody sees what a gated model holds; only a file tells who may have it.
-            url = self._client.hf_hub_url(model, _CONFIG, revision=revision)
+            url = self._client.hf_hub_url(model, CONFIG, revision=revision)
             self._client.get_hf_file_metadata(url, timeout=_TIMEOUT_S)
         return files
 

@@ -1,50 +1,72 @@
-"""From a study's mapping to its experiments: the grid, the list, their names and digests."""
+"""From a study's fields to its points: shared fields, variants, the grid, and the list."""
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import os
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.records import Experiment
-from pytest_llem.study.yaml_lines import Key
-from pytest_llem.wire import to_dict
+from pytest_llem.study.yaml_lines import Document, Key
 
-__all__ = ["NAME", "Point", "digest", "expand", "merge", "name_of", "resolve_model"]
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
-"""What an experiment may be called: pytest's own syntax uses the other characters."""
-
-_NOT_IN_DIGEST = ("id", "warmup", "idle", "meters", "timeout_s", "load_timeout_s")
+__all__ = [
+    "Axis",
+    "Choice",
+    "Point",
+    "Source",
+    "Spot",
+    "backend_of",
+    "expand",
+    "listed",
+    "merge",
+    "nested",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """An experiment as it stands in the study, not validated yet.
+class Spot:
+    """A place in a file."""
+
+    document: Document
+    key: Key
+
+    @property
+    def line(self) -> int:
+        """Its line, from 1."""
+        return self.document.line(self.key)
+
+    def __str__(self) -> str:
+        """``file:line``."""
+        return f"{self.document.shown}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A part of a file that gives some fields of an experiment.
 
     Attributes:
-        data: its fields, shared ones included.
-        own: the fields it doesn't share with all others; they make its name.
-        sources: where its fields were written, most specific first: the key of a mapping in the
-            document, the fields it stands for there, and its content.
+        document: the file.
+        place: where in it the content stands.
+        prefix: the field that the content is of; empty for a mapping of fields.
+        content: what stands there.
     """
 
-    data: dict[str, Any]
-    own: dict[str, Any]
-    sources: tuple[tuple[Key, Key, Any], ...]
+    document: Document
+    place: Key
+    prefix: Key
+    content: Any
 
-    def locate(self, key: Key) -> Key:
-        """Where in the document a field of this experiment was written."""
-        for place, prefix, content in self.sources:
-            if key[: len(prefix)] == prefix and _has(content, key[len(prefix) :]):
-                return place + key[len(prefix) :]
-        return self.sources[0][0]
+    @property
+    def spot(self) -> Spot:
+        """Where the content stands."""
+        return Spot(self.document, self.place)
+
+    def find(self, key: Key) -> Key | None:
+        """Where a field stands in the file; None when it isn't from here."""
+        length = len(self.prefix)
+        if key[:length] == self.prefix and _has(self.content, key[length:]):
+            return self.place + key[length:]
+        return None
 
 
 def _has(content: Any, key: Key) -> bool:
@@ -58,48 +80,127 @@ def _has(content: Any, key: Key) -> bool:
     return True
 
 
-def expand(
-    shared: dict[str, Any], sweep: Mapping[str, list[Any]], listed: Mapping[int, dict[str, Any]]
-) -> Iterator[Point]:
-    """The points of the grid, equal ones once, then the listed experiments.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One value of an axis: the fields that it sets, and where it was written."""
 
-    A study with neither is one experiment.
+    value: Any
+    fields: Mapping[str, Any]
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """A direction of the grid.
+
+    Attributes:
+        name: a (dotted) field, or the name of a group of variants.
+        choices: its values.
+        variants: whether it is such a group; then a choice's value is its name.
+        backend: the backend whose experiments alone it applies to; empty for all.
+    """
+
+    name: str
+    choices: Sequence[Choice]
+    variants: bool = False
+    backend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An experiment as it stands in the study, not validated yet.
+
+    Attributes:
+        data: its fields, shared ones included.
+        own: the fields and variants it doesn't share with all others; they make its name.
+        sources: where its fields were written, most specific first.
+        variants: group of variants to the one of this experiment.
+        listed: whether it was written out, and isn't of the grid.
+        at: what it is said to stand at; the most specific of its sources where not given.
+    """
+
+    data: dict[str, Any]
+    own: Sequence[tuple[str, Any]]
+    sources: Sequence[Source]
+    variants: Mapping[str, str] = field(default_factory=dict)
+    listed: bool = False
+    at: Source | None = None
+
+    @property
+    def spot(self) -> Spot:
+        """Where the experiment stands in the study."""
+        source = self.at or self.sources[0]
+        return Spot(source.document, source.place)
+
+    def locate(self, key: Key) -> Spot:
+        """Where a field of this experiment was written, or what it should have stood in."""
+        for length in range(len(key), 0, -1):
+            for source in self.sources:
+                if (place := source.find(key[:length])) is not None:
+                    return Spot(source.document, place)
+        return self.spot
+
+
+def expand(
+    shared: dict[str, Any],
+    sources: Sequence[Source],
+    axes: Sequence[Axis],
+    default_backend: str,
+) -> Iterator[Point]:
+    """The points of the grid; without axes just the shared fields.
+
+    The first axis varies slowest. Axes of one backend only are left out for the others.
 
     Args:
         shared: fields of all experiments.
-        sweep: (dotted) field to its values.
-        listed: index in the document's list to an experiment's own fields.
+        sources: where they were written, most specific first.
+        axes: variants and swept fields.
+        default_backend: of experiments that name none.
     """
-    base: tuple[tuple[Key, Key, Any], ...] = (((), (), shared),)
-    if sweep or not listed:
-        seen = set()
-        for choice in itertools.product(*(list(enumerate(values)) for values in sweep.values())):
-            own = {key: value for key, (_, value) in zip(sweep, choice, strict=True)}
-            text = json.dumps(own, sort_keys=True, default=str)
-            if text not in seen:
-                seen.add(text)
-                yield _grid_point(shared, own, [index for index, _ in choice], base)
-    for index, own in listed.items():
-        place: Key = ("experiments", index)
-        yield Point(merge(shared, own), own, ((place, (), own), *base))
+    common = [axis for axis in axes if not axis.backend]
+    for chosen in itertools.product(*(axis.choices for axis in common)):
+        point = _point(shared, sources, list(zip(common, chosen, strict=True)))
+        backend = point.data.get("backend", default_backend)
+        scoped = [axis for axis in axes if axis.backend == backend and axis.backend]
+        if not scoped:
+            yield point
+            continue
+        for more in itertools.product(*(axis.choices for axis in scoped)):
+            both = [*zip(common, chosen, strict=True), *zip(scoped, more, strict=True)]
+            yield _point(shared, sources, both)
 
 
-def _grid_point(
-    shared: dict[str, Any],
-    own: dict[str, Any],
-    indices: list[int],
-    base: tuple[tuple[Key, Key, Any], ...],
+def _point(
+    shared: dict[str, Any], sources: Sequence[Source], chosen: Sequence[tuple[Axis, Choice]]
 ) -> Point:
     data = shared
-    sources: list[tuple[Key, Key, Any]] = []
-    for (dotted, value), index in zip(own.items(), indices, strict=True):
-        path: Key = tuple(dotted.split("."))
-        nested: Any = value
-        for part in reversed(path):
-            nested = {part: nested}
-        data = merge(data, nested)
-        sources.append((("sweep", dotted, index), path, value))
-    return Point(data, own, (*sources, *base))
+    # What a swept field says is more specific than what a variant says.
+    for _, choice in sorted(chosen, key=lambda pair: not pair[0].variants):
+        data = merge(data, choice.fields)
+    own = [
+        (axis.name, choice.value)
+        for axis, choice in chosen
+        # The variant that changes nothing isn't named: so ids survive a new group of variants.
+        if not axis.variants or choice.source.content
+    ]
+    # Of two that say the same the later counts, here as in the merge above.
+    found = [choice.source for axis, choice in reversed(chosen) if not axis.variants]
+    found += [choice.source for axis, choice in reversed(chosen) if axis.variants]
+    at = next((choice.source for axis, choice in chosen if not axis.variants), None)
+    variants = {axis.name: choice.value for axis, choice in chosen if axis.variants}
+    return Point(data, own, (*found, *sources), variants, at=at)
+
+
+def listed(
+    shared: dict[str, Any], sources: Sequence[Source], own: Mapping[str, Any], source: Source
+) -> Point:
+    """An experiment that was written out, merged onto the shared fields."""
+    parts = [(key, value) for key, value in own.items() if key != "id"]
+    return Point(merge(shared, own), parts, (source, *sources), listed=True)
+
+
+_ONE_OF = frozenset({"scenario", "input_tokens"})
+"""Fields whose mappings are of several kinds, each with one key of its own."""
 
 
 def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,69 +214,22 @@ def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             merged.pop(key, None)
         elif isinstance(value, Mapping):
             inner = merged.get(key)
-            merged[key] = merge(inner if isinstance(inner, dict) else {}, value)
+            if not isinstance(inner, dict) or (key in _ONE_OF and not inner.keys() & value.keys()):
+                inner = {}
+            merged[key] = merge(inner, value)
         else:
             merged[key] = value
     return merged
 
 
-def name_of(point: Point, stem: str) -> str:
-    """The name of an experiment that was given none: its own fields and their values."""
-    parts = [
-        f"{key.replace('.', '_')}-{_slug(value)}"
-        for key, value in sorted(_flat(point.own))
-        if key not in {"id", "expect"} and not key.startswith("expect.")
-    ]
-    return "-".join(parts) or _slug(stem)
+def nested(dotted: str, value: Any) -> dict[str, Any]:
+    """A dotted field and its value as mappings within each other."""
+    for part in reversed(dotted.split(".")):
+        value = {part: value}
+    return dict(value)
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _slug(value: Any) -> str:
-    """A value as part of a name; of a model only the last part of its path."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", str(value).rstrip("/").rpartition("/")[2])
-
-
-def resolve_model(model: str, folder: Path) -> str:
-    """A model directory as an absolute path; a hub id as it is.
-
-    A directory next to the study wins over a hub model of the same name; what starts like a path
-    is one even where nothing is there, so that the error speaks of a directory.
-    """
-    path = os.path.join(folder, os.path.expanduser(model))  # noqa: PTH111, PTH118
-    # os.path answers False where pathlib would raise: for names that are too long, say.
-    if os.path.isdir(path) or model.startswith((".", "/", "~")):  # noqa: PTH112
-        return os.path.abspath(path)  # noqa: PTH100
-    return model
-
-
-def digest(experiment: Experiment) -> str:
-    """SHA-256 of everything that makes an experiment what it is, the same on every host.
-
-    Of a model directory count its config and the names and sizes of its weights, not its path.
-    """
-    fields = to_dict(experiment)
-    for name in _NOT_IN_DIGEST:
-        del fields[name]
-    if Path(experiment.model).is_absolute():
-        fields["model"] = _directory(Path(experiment.model))
-    text = json.dumps(fields, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _directory(path: Path) -> dict[str, Any]:
-    try:
-        weights = sorted((*path.glob("*.safetensors"), *path.glob("*.bin")))
-        return {
-            "config": hashlib.sha256((path / "config.json").read_bytes()).hexdigest(),
-            "weights": [[file.name, file.stat().st_size] for file in weights],
-        }
-    except OSError:
-        # Not there, or not to be read: said before the first measurement, not at collection.
-        return {"config": None, "weights": []}
+def backend_of(dotted: str, backends: Collection[str]) -> str:
+    """The backend that a dotted field is an option of; empty for a field of all."""
+    first = dotted.partition(".")[0]
+    return first if first in backends else ""

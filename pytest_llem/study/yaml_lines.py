@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from pytest_llem.errors import StudyError
 
-__all__ = ["Document", "Key", "read"]
+__all__ = ["Document", "Key", "read", "readable"]
 
 Key = tuple[str | int, ...]
 """Where a value stands: the keys and indices that lead to it."""
@@ -22,6 +22,9 @@ Key = tuple[str | int, ...]
 _MAX_BYTES = 10_000_000
 _MAX_VALUES = 1_000_000
 _MAX_DEPTH = 100
+_MAX_BITS = 1024
+_MAX_PLACES = 3_000_000
+_SHOWN = 60
 _TAG = "tag:yaml.org,2002:"
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 """Numbers like 5e-3, which YAML 1.1 takes for text and everybody else doesn't."""
@@ -32,16 +35,20 @@ class Document:
     """A parsed study file.
 
     Attributes:
-        path: of the file, for messages.
+        path: of the file.
+        shown: how messages name it.
         data: its mapping.
         lines: the line (from 1) of each key and list element.
         origins: where the content of an alias or a merged key was written.
+        problems: what is wrong with the text, in the form ``file:line: what``; the rest is usable.
     """
 
     path: Path
+    shown: str
     data: dict[str, Any]
     lines: dict[Key, int] = field(repr=False)
     origins: dict[Key, Key] = field(repr=False)
+    problems: tuple[str, ...] = ()
 
     def line(self, key: Key) -> int:
         """The line of a key, or of the nearest thing around it that stands in the file."""
@@ -60,12 +67,18 @@ class Document:
         return None
 
 
-def read(path: Path, shown: str) -> Document:
-    """Parse a study file.
+def readable(text: str) -> str:
+    """A text as messages can show it: on one line, of a length that can be read."""
+    return text if text.isprintable() and len(text) <= _SHOWN else repr(text[:_SHOWN])
+
+
+def read(path: Path, shown: str, what: str = "a study") -> Document:
+    """Parse a file.
 
     Args:
         path: of the file.
         shown: how messages name it.
+        what: the file is, for messages.
 
     Raises:
         StudyError: when it can't be read, isn't valid YAML, or isn't a mapping.
@@ -73,17 +86,20 @@ def read(path: Path, shown: str) -> Document:
     text = _text(path, shown)
     builder = _Builder(text, shown)
     data = builder.document()
-    if builder.problems:
-        raise StudyError(builder.problems)
     if not isinstance(data, dict):
+        if builder.problems:
+            raise StudyError(builder.problems)
         found = {type(None): "empty", list: "a list"}.get(type(data), "a single value")
-        raise StudyError([f"{shown}:1: a study is a mapping of fields, this file is {found}"])
-    return Document(path, data, builder.lines, builder.origins)
+        raise StudyError([f"{shown}:1: {what} is a mapping of fields, this file is {found}"])
+    told = tuple(builder.problems)
+    return Document(path, shown, data, builder.lines, builder.origins, told)
 
 
 def _text(path: Path, shown: str) -> str:
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            # No more than is needed to see that it is too much.
+            raw = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise StudyError([f"{shown}:1: can't be read: {error.strerror}"]) from error
     if len(raw) > _MAX_BYTES:
@@ -118,6 +134,7 @@ class _Builder:
         self._shown = shown
         self._anchors: dict[str, _Built] = {}
         self._total = 0
+        self._places = 0
         # Parsing is C's where PyYAML was built with it.
         self._loader: Any = None
         self._scalars: dict[str, Callable[[Any], Any]] = {}
@@ -139,7 +156,11 @@ class _Builder:
             }
             return self._document()
         except yaml.reader.ReaderError as error:
-            line = self._text[: error.position].count("\n") + 1
+            # libyaml counts bytes, PyYAML's own reader characters.
+            if hasattr(yaml, "CSafeLoader"):
+                line = self._text.encode()[: error.position].count(b"\n") + 1
+            else:
+                line = self._text[: error.position].count("\n") + 1
             self._fail(line, f"not valid YAML: {error.reason}")
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -155,7 +176,7 @@ class _Builder:
         self._loader.get_event()
         if not self._loader.check_event(events.StreamEndEvent):
             line = self._loader.peek_event().start_mark.line + 1
-            self._fail(line, "a study is one document; remove the second")
+            self._fail(line, "the file should be one document; remove the second")
         return built.value
 
     def _fail(self, line: int, text: str) -> NoReturn:
@@ -174,14 +195,27 @@ class _Builder:
             raise StudyError([f"{self._shown}:{line}: nested too deeply"])
         elif isinstance(event, events.SequenceStartEvent):
             built = self._sequence(key, depth)
+            self._refuse_tag(event.tag, "seq", line)
         else:
             built = self._mapping(key, depth)
+            self._refuse_tag(event.tag, "map", line)
         self._total += built.size if isinstance(event, events.AliasEvent) else 1
         if self._total > _MAX_VALUES:
-            self._fail(line, "aliases make this file too large")
+            self._fail(line, f"more than {_MAX_VALUES:,} values, with those of aliases")
         if getattr(event, "anchor", None) and not isinstance(event, events.AliasEvent):
             self._anchors[event.anchor] = built
         return built
+
+    def _refuse_tag(self, tag: str | None, kind: str, line: int) -> None:
+        if tag not in {None, "!", _TAG + kind}:
+            self.problems.append(f"{self._shown}:{line}: the tag {tag} has no meaning here")
+
+    def _note(self, place: Key, line: int) -> None:
+        """Note the line of a place; all places together must not take all memory."""
+        self._places += len(place)
+        if self._places > _MAX_PLACES:
+            self._fail(line, "too much of this file is nested too deeply")
+        self.lines[place] = line
 
     def _alias(self, name: str, line: int) -> _Built:
         if name not in self._anchors:
@@ -202,7 +236,10 @@ class _Builder:
             return None
         node = self._yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark)
         try:
-            return self._scalars[tag](node)
+            value = self._scalars[tag](node)
+            if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+                raise ValueError("no float holds it, and Python refuses to print it")
+            return value
         except (ValueError, KeyError, IndexError):  # !!int abc, a number of 5,000 digits
             kind = tag.removeprefix(_TAG)
             self.problems.append(f"{self._shown}:{line}: {event.value!r:.40} is no valid {kind}")
@@ -212,7 +249,7 @@ class _Builder:
         built = _Built([], key)
         while not self._loader.check_event(self._yaml.events.SequenceEndEvent):
             place = (*key, len(built.value))
-            self.lines[place] = self._loader.peek_event().start_mark.line + 1
+            self._note(place, self._loader.peek_event().start_mark.line + 1)
             item = self._build(place, depth + 1)
             built.value.append(item.value)
             built.size += item.size
@@ -227,11 +264,11 @@ class _Builder:
         while not self._loader.check_event(self._yaml.events.MappingEndEvent):
             name, line = self._name(depth)
             if name in first and name != "<<":
-                text = f"{name} is given twice, first on line {first[name]}"
+                text = f"{readable(name)} is given twice, first on line {first[name]}"
                 self.problems.append(f"{self._shown}:{line}: {text}")
             first.setdefault(name, line)
             if name != "<<":
-                self.lines[(*key, name)] = line
+                self._note((*key, name), line)
             item = self._build((*key, name), depth + 1)
             built.size += item.size
             if name == "<<":

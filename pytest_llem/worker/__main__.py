@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 from pytest_llem import __version__
 from pytest_llem.errors import LlemError
+from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, find, names
-from pytest_llem.records import Experiment
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.measure import measure

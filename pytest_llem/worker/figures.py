@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from pytest_llem.experiment import Slo
 from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS, PERCENTILES
 from pytest_llem.records import WORST_FIRST, Figure, Quality, Reading, RequestTiming, Window
 
-__all__ = ["Facts", "energy", "figures", "latencies", "latency_figures"]
+__all__ = ["Facts", "energy", "figures", "goodput", "latencies", "latency_figures"]
 
 _OWN_DOMAIN = {"cuda": "gpu:", "cpu": "cpu:"}
 """Device of an experiment to the prefix of the domains whose energy is its own."""
@@ -54,7 +55,10 @@ class Facts:
 
 
 def figures(
-    windows: Sequence[Window], timings: Sequence[RequestTiming], facts: Facts
+    windows: Sequence[Window],
+    timings: Sequence[RequestTiming],
+    facts: Facts,
+    slo: Slo = Slo(),
 ) -> dict[str, Figure]:
     """The value of every metric, or null with the reason.
 
@@ -62,11 +66,13 @@ def figures(
         windows: of all phases; ``load`` and ``measure`` must be there.
         timings: of the measured requests.
         facts: counts of the same requests.
+        slo: what a request must keep to, to count for goodput.
     """
     by_phase = {window.phase: window for window in windows}
     window = by_phase["measure"]
     found = latency_figures(timings)
     found |= _rates(window.duration_s, facts)
+    found["goodput_per_s"] = goodput(window.duration_s, timings, slo)
     found |= _energies(window, by_phase.get("idle"), facts)
     found["duration_s"] = Figure(value=window.duration_s)
     found["load_s"] = Figure(value=by_phase["load"].duration_s)
@@ -91,6 +97,33 @@ def _rates(duration_s: float, facts: Facts) -> dict[str, Figure]:
         "total_tokens_per_s": Figure(value=(facts.input + facts.output) / duration_s),
         "requests_per_s": Figure(value=facts.requests / duration_s),
     }
+
+
+def goodput(duration_s: float, timings: Sequence[RequestTiming], slo: Slo) -> Figure:
+    """Requests per second that keep to all that the slo says.
+
+    A request of a single token has no time per output token, so nothing to break there.
+    """
+    wanted = (slo.ttft_s, slo.tpot_s, slo.e2e_s)
+    if wanted == (None, None, None):
+        return _null("the experiment has no slo")
+    if duration_s <= 0:
+        return _null("the clock saw no time pass over the measured window")
+    if any(not timing.token_s for timing in timings):
+        return _null("a request has no times of its tokens")
+    good = sum(_keeps(timing, slo) for timing in timings)
+    return Figure(value=good / duration_s)
+
+
+def _keeps(timing: RequestTiming, slo: Slo) -> bool:
+    first, last = timing.token_s[0], timing.token_s[-1]
+    count = len(timing.token_s)
+    taken = (
+        (slo.ttft_s, first - timing.submitted_s),
+        (slo.tpot_s, (last - first) / (count - 1) if count > 1 else 0.0),
+        (slo.e2e_s, last - timing.submitted_s),
+    )
+    return all(longest is None or time_s <= longest for longest, time_s in taken)
 
 
 # --- energy --------------------------------------------------------------------------------

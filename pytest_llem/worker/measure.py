@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pytest_llem.errors import LlemError
+from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, find, names
-from pytest_llem.records import Experiment, Measurement, Reading, RequestTiming, Window
+from pytest_llem.records import Measurement, Reading, RequestTiming, Window
 from pytest_llem.wire import to_dict
 from pytest_llem.worker import workload
 from pytest_llem.worker.environment import testbed
@@ -83,7 +84,7 @@ def measure(
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=figures(phases.windows, [c.timing for c in completions], totals),
+        metrics=figures(phases.windows, [c.timing for c in completions], totals, experiment.slo),
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),

@@ -5,17 +5,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections import Counter
+from collections.abc import Sequence
 
 from pytest_llem.errors import LlemError
+from pytest_llem.experiment import Experiment, Lognormal, LognormalShape, Uniform
 from pytest_llem.extensions import Workload
-from pytest_llem.records import Experiment
 
-__all__ = ["measured", "part", "synthetic", "warmup"]
+__all__ = ["asked_lengths", "lengths", "measured", "part", "synthetic", "warmup"]
 
 
 def measured(experiment: Experiment, vocab_size: int) -> Workload:
     """The requests that count."""
     return _workload(experiment, vocab_size, experiment.prompts.count, f"{experiment.seed}/measure")
+
+
+def asked_lengths(experiment: Experiment) -> list[int]:
+    """Input tokens of each request that counts."""
+    prompts = experiment.prompts
+    return lengths(prompts.input_tokens, prompts.count, f"{experiment.seed}/measure")
 
 
 def warmup(experiment: Experiment, vocab_size: int) -> Workload | None:
@@ -28,32 +36,62 @@ def warmup(experiment: Experiment, vocab_size: int) -> Workload | None:
 
 def _workload(experiment: Experiment, vocab_size: int, count: int, seed: str) -> Workload:
     return Workload(
-        prompts=synthetic(count, experiment.prompts.input_tokens, vocab_size, seed),
+        prompts=synthetic(lengths(experiment.prompts.input_tokens, count, seed), vocab_size, seed),
         output_tokens=experiment.output_tokens,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
     )
 
 
-def synthetic(count: int, length: int, vocab_size: int, seed: str) -> list[list[int]]:
-    """Draw ``count`` different prompts of ``length`` token ids below ``vocab_size``.
+def lengths(shape: int | Uniform | Lognormal, count: int, seed: str) -> list[int]:
+    """How many tokens each prompt has: the same for all, or drawn.
+
+    A lognormal length is exp(N(ln median, sigma)), rounded, and drawn again where it is above the
+    longest: cutting it there would heap prompts up at that length.
+    """
+    if isinstance(shape, int):
+        return [shape] * count
+    generator = random.Random(f"{seed}/lengths")
+    if isinstance(shape, Uniform):
+        low, high = shape.uniform
+        return [generator.randint(low, high) for _ in range(count)]
+    return [_lognormal(shape.lognormal, generator) for _ in range(count)]
+
+
+def _lognormal(shape: LognormalShape, generator: random.Random) -> int:
+    # The median is at most the longest, so at least about half of all draws are taken.
+    while True:
+        exponent = generator.gauss(math.log(shape.median), shape.sigma)
+        # Compared before the power is taken, which may be more than a float holds.
+        if exponent < math.log(shape.max + 0.5):
+            length = max(1, round(math.exp(exponent)))
+            if length <= shape.max:
+                return length
+
+
+def synthetic(lengths: Sequence[int], vocab_size: int, seed: str) -> list[list[int]]:
+    """Draw different prompts of the given lengths, of token ids below ``vocab_size``.
 
     The same arguments give the same prompts on every host and Python version: the generator is
     seeded by text, which Python hashes with SHA-512, not with the process's hash seed.
 
     Raises:
-        LlemError: when there are fewer different prompts of this length than asked for.
+        LlemError: when there are fewer different prompts of a length than asked for.
     """
-    # Compared by logarithm: the power itself may have thousands of digits.
-    if vocab_size < 1 or length * math.log(vocab_size) < math.log(count) - 1e-9:
-        raise LlemError(
-            f"{count} different prompts of {length} tokens don't exist with {vocab_size} token ids;"
-            " lower prompts.count or raise prompts.input_tokens"
-        )
+    for length, count in Counter(lengths).items():
+        # Compared by logarithm: the power itself may have thousands of digits.
+        if vocab_size < 1 or length * math.log(vocab_size) < math.log(count) - 1e-9:
+            raise LlemError(
+                f"{count} different prompts of {length} tokens don't exist with {vocab_size} token"
+                " ids; lower prompts.count or raise prompts.input_tokens"
+            )
     generator = random.Random(seed)
     prompts: dict[tuple[int, ...], None] = {}
-    while len(prompts) < count:
-        prompts[tuple(generator.choices(range(vocab_size), k=length))] = None
+    for length in lengths:
+        prompt = tuple(generator.choices(range(vocab_size), k=length))
+        while prompt in prompts:
+            prompt = tuple(generator.choices(range(vocab_size), k=length))
+        prompts[prompt] = None
     return [list(prompt) for prompt in prompts]
 
 

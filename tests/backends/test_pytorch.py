@@ -11,8 +11,8 @@ import pytest
 
 from pytest_llem.backends.pytorch import PytorchBackend, left_pad
 from pytest_llem.errors import LlemError
+from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Completion, Workload
-from pytest_llem.records import Experiment
 
 pytestmark = pytest.mark.engine
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from pytest_llem.records import Failure, Figure, Judgement, Limit, Quality, Summary, Verdict
@@ -275,6 +277,83 @@ def test_a_limit_can_be_judged_by_a_summary_alone() -> None:
     summary = Summary(n=4, median=4.0, mean=4.0, low=4.0, high=4.0)
     found = judge_limit(MOST, summary, allow_estimated=False, strict=True)
     assert found.reason == "4.00 J ≤ 5.00 J, -20.0 % (median of 4)"
+
+
+# --- regressions, with nothing to compare with --------------------------------------------
+
+REGRESSION = Limit(metric="energy_j", regression=0.05, where=WHERE)
+
+
+@pytest.mark.parametrize(("strict", "result"), [(False, "skipped"), (True, "failed")])
+@pytest.mark.parametrize("values", [[4.0], [4.0, 4.1, 4.2]], ids=["one cycle", "three"])
+def test_a_regression_without_a_reference_is_not_judged(
+    values: list[float], strict: bool, result: str
+) -> None:
+    found = judged(REGRESSION, *values, strict=strict)
+    assert (found.metric, found.outcome, found.where) == ("energy_j", result, WHERE)
+    assert found.reason == "no reference to compare with (budget 5 %)"
+    assert found.text == "energy_j: no reference to compare with (budget 5 %)"
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        (0.0, "0 %"),
+        (0.025, "2.5 %"),
+        (0.07, "7 %"),
+        (0.001, "0.1 %"),
+        (0.29, "29 %"),
+        (1.0, "100 %"),
+    ],
+)
+def test_the_budget_of_a_regression_reads_as_it_was_written(budget: float, text: str) -> None:
+    found = judged(Limit(metric="energy_j", regression=budget), 4.0)
+    assert found.reason == f"no reference to compare with (budget {text})"
+
+
+@pytest.mark.parametrize(
+    ("strict", "value", "bound", "regression", "whole"),
+    [
+        (False, 4.0, "passed", "skipped", "passed"),
+        (False, 6.0, "failed", "skipped", "failed"),
+        (True, 4.0, "passed", "failed", "failed"),
+        (True, 6.0, "failed", "failed", "failed"),
+    ],
+)
+def test_a_bound_and_a_regression_are_judged_each_by_itself(
+    strict: bool, value: float, bound: str, regression: str, whole: str
+) -> None:
+    limit = dataclasses.replace(MOST, regression=0.05)
+    found = judge([limit], outcomes(value), allow_estimated=False, strict=strict)
+    of_bound, of_regression = found
+    # The bound's is the verdict that it would have alone.
+    assert of_bound == judged(MOST, value, strict=strict)
+    assert of_bound.outcome == bound
+    assert of_regression == judged(REGRESSION, value, strict=strict)
+    assert of_regression.outcome == regression
+    assert overall(found) == whole
+
+
+def test_a_gate_of_regressions_alone_is_skipped_without_a_reference() -> None:
+    limits = [REGRESSION, Limit(metric="output_tokens_per_s", regression=0.1)]
+    found = judge(limits, outcomes(4.0), allow_estimated=False, strict=False)
+    assert [verdict.metric for verdict in found] == ["energy_j", "output_tokens_per_s"]
+    assert overall(found) == "skipped"
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_failed_cycles_fail_a_gate_of_regressions_too(strict: bool) -> None:
+    failure = Failure(kind="crashed", message="out of memory")
+    given = [*outcomes(1.0), outcome(measurement=None, failure=failure)]
+    (found,) = judge([REGRESSION], given, allow_estimated=False, strict=strict)
+    assert (found.metric, found.outcome) == ("cycles", "failed")
+    assert found.reason == "1 of 2 cycles failed: out of memory"
+
+
+def test_skipped_cycles_skip_a_gate_of_regressions_too() -> None:
+    given = [outcome(measurement=None, skipped="no docker here")]
+    (found,) = judge([REGRESSION], given, allow_estimated=False, strict=False)
+    assert found.reason == "all cycles were skipped: no docker here"
 
 
 # --- all verdicts together -----------------------------------------------------------------

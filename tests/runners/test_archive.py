@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 import pytest_llem
+from pytest_llem.experiment import Decoding, Lognormal, LognormalShape, Poisson, Prompts, Slo
 from pytest_llem.extensions import BACKENDS, METERS
 from pytest_llem.runners.archive import bootstrap, build
+from pytest_llem.wire import to_dict
+from pytest_llem.worker.workload import measured
+from tests.builders import experiment
 
 
 @pytest.fixture
@@ -86,7 +90,43 @@ def test_it_knows_its_version(archive: Path) -> None:
     assert python(archive, program).split() == [pytest_llem.__version__, version]
 
 
-@pytest.mark.parametrize("part", ["study", "runners", "results", "reports", "plugin"])
+def test_an_experiment_is_understood_where_there_is_nothing_else(archive: Path) -> None:
+    shape = Lognormal(lognormal=LognormalShape(median=20, sigma=0.7, max=90))
+    given = experiment(
+        prompts=Prompts(count=3, input_tokens=shape),
+        scenario=Poisson(poisson=2.5),
+        decoding=Decoding(top_p=0.9),
+        slo=Slo(ttft_s=0.2),
+        env={"A": "1"},
+        marks=("slow", {"flaky": 2}),
+    )
+    program = f"""
+        import json
+        from pytest_llem.experiment import Experiment
+        from pytest_llem.wire import from_dict, to_dict
+        from pytest_llem.worker.workload import measured
+        given = from_dict(Experiment, json.loads({json.dumps(to_dict(given))!r}))
+        print(json.dumps([to_dict(given), measured(given, 1000).prompts]))
+    """
+    found = json.loads(python(archive, program))
+    assert found == [to_dict(given), list(measured(given, 1000).prompts)]
+
+
+def test_its_own_modules_are_those_that_both_sides_share() -> None:
+    top = {name.removeprefix("pytest_llem/") for name in members() if name.count("/") == 1}
+    assert {name for name in top if name.endswith(".py")} == {
+        "__init__.py",
+        "errors.py",
+        "experiment.py",
+        "extensions.py",
+        "metrics.py",
+        "records.py",
+        "rules.py",
+        "wire.py",
+    }
+
+
+@pytest.mark.parametrize("part", ["study", "runners", "results", "reports", "cli", "plugin"])
 def test_it_holds_nothing_of_the_host(part: str) -> None:
     path = Path(f"pytest_llem/{part}")
     assert [name for name in members() if Path(name).is_relative_to(path)] == []

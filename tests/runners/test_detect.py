@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pytest_llem.runners.detect import Detected, detect
+from pytest_llem.runners.detect import detect
+from tests.builders import detected
 
 PATH = "/usr/local/bin:/usr/bin"
 HOME = {"PATH": PATH, "HOME": "/home/me", "XDG_RUNTIME_DIR": "/run/user/1000"}
@@ -97,6 +99,7 @@ DESKTOP = "/home/me/.docker/desktop/docker.sock"
         pytest.param([CLI, SOCKET], "unix:///d/x.sock", CLI, None, False, id="told wrongly"),
         pytest.param([CLI, SOCKET], "ssh://me@far", CLI, None, False, id="remote by ssh"),
         pytest.param([CLI, SOCKET], "tcp://10.0.0.1:2376", CLI, None, False, id="remote by tcp"),
+        pytest.param([CLI], "unix://", CLI, None, False, id="told nothing"),
         pytest.param(
             [CLI, SOCKET, "/.dockerenv"], "", CLI, SOCKET, False, id="inside a Docker container"
         ),
@@ -110,12 +113,12 @@ def test_docker_is_found_where_it_is(
     root: Root, there: list[str], host: str, cli: str | None, found: str | None, usable: bool
 ) -> None:
     root.has(*there)
-    detected = detect(root.path, {**HOME, "DOCKER_HOST": host}, anyone)
-    assert shown(detected.cli, root) == cli
-    assert shown(detected.socket, root) == found
-    assert detected.usable == usable
-    assert detected.accessible == (found is not None)
-    assert detected.remote == (host if host.startswith(("ssh", "tcp")) else None)
+    seen = detect(root.path, {**HOME, "DOCKER_HOST": host}, anyone)
+    assert shown(seen.cli, root) == cli
+    assert shown(seen.socket, root) == found
+    assert seen.usable == usable
+    assert seen.accessible == (found is not None)
+    assert seen.remote == (host if host.startswith(("ssh", "tcp")) else None)
 
 
 @pytest.mark.parametrize("marker", ["/.dockerenv", "/run/.containerenv"])
@@ -187,12 +190,97 @@ def test_a_cdi_specification_counts_by_its_kind(
 
 
 def test_an_empty_environment_and_root_hold_nothing(root: Root) -> None:
-    assert detect(root.path, {}, anyone) == Detected(
-        cli=None,
-        socket=None,
-        accessible=False,
-        remote=None,
-        container=None,
-        toolkit=None,
-        cdi=None,
-    )
+    assert detect(root.path, {}, anyone) == detected()
+
+
+def test_a_root_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    assert detect(tmp_path / "missing", HOME, anyone) == detected()
+
+
+# --- GPUs ----------------------------------------------------------------------------------
+
+DRIVER = "/proc/driver/nvidia/gpus/0000:01:00.0/information"
+CTK = "/usr/bin/nvidia-ctk"
+CDI = "/etc/cdi/nvidia.yaml"
+
+
+@pytest.mark.parametrize(
+    ("there", "gpu"),
+    [
+        pytest.param([], None, id="nothing"),
+        pytest.param([DRIVER], "/proc/driver/nvidia/gpus/0000:01:00.0", id="the driver's list"),
+        pytest.param(["/dev/nvidia0"], "/dev/nvidia0", id="a device"),
+        pytest.param(["/dev/nvidia3", "/dev/nvidia12"], "/dev/nvidia12", id="two devices"),
+        pytest.param(
+            ["/usr/lib/wsl/lib/libnvidia-ml.so.1"], "/usr/lib/wsl/lib/libnvidia-ml.so.1", id="WSL 2"
+        ),
+        pytest.param(
+            ["/dev/nvidia0", DRIVER], "/proc/driver/nvidia/gpus/0000:01:00.0", id="list and device"
+        ),
+        pytest.param(["/dev/nvidiactl", "/dev/nvidia-uvm"], None, id="the driver alone"),
+        pytest.param(["/proc/driver/nvidia/version"], None, id="a driver that sees no GPU"),
+        pytest.param(["/dev/dri/card0", "/dev/kfd"], None, id="another maker's"),
+    ],
+)
+def test_a_gpu_of_nvidia_is_told_by_its_files(
+    root: Root, there: list[str], gpu: str | None
+) -> None:
+    root.has(*there)
+    assert shown(detect(root.path, HOME, anyone).gpu, root) == gpu
+
+
+@pytest.mark.parametrize(
+    ("there", "host", "with_gpus"),
+    [
+        pytest.param([CLI, SOCKET], "", False, id="Docker alone"),
+        pytest.param([CLI, SOCKET, "/dev/nvidia0"], "", False, id="a GPU without the toolkit"),
+        pytest.param([CLI, SOCKET, CTK], "", True, id="toolkit"),
+        pytest.param([CLI, SOCKET, CDI], "", True, id="CDI"),
+        pytest.param([CLI, SOCKET, CTK, CDI, "/dev/nvidia0"], "", True, id="all"),
+        pytest.param([CLI, ROOTLESS, CTK], "", True, id="rootless"),
+        pytest.param([CLI, "/d/x.sock", CTK], "unix:///d/x.sock", True, id="told"),
+        pytest.param([SOCKET, CTK, CDI], "", False, id="no program"),
+        pytest.param([CLI, CTK, CDI], "", False, id="no daemon"),
+        pytest.param([CTK, CDI, "/dev/nvidia0"], "", False, id="no Docker"),
+        pytest.param([CLI, SOCKET, CTK, "/.dockerenv"], "", False, id="inside a Docker container"),
+        pytest.param([CLI, SOCKET, CDI, "/run/.containerenv"], "", False, id="inside Podman's"),
+        pytest.param([CLI, SOCKET, CTK, CDI], "ssh://me@far", False, id="remote by ssh"),
+        pytest.param([CLI, SOCKET, CTK, CDI], "tcp://10.0.0.1:2376", False, id="remote by tcp"),
+    ],
+)
+def test_containers_get_gpus_only_with_docker_here_and_nvidias_part(
+    root: Root, there: list[str], host: str, with_gpus: bool
+) -> None:
+    root.has(*(name for name in there if name != CDI))
+    if CDI in there:
+        root.file(CDI, SPEC)
+    assert detect(root.path, {**HOME, "DOCKER_HOST": host}, anyone).with_gpus == with_gpus
+
+
+def test_a_socket_that_may_not_be_used_gives_no_gpus_either(root: Root) -> None:
+    root.has(CLI, SOCKET, CTK)
+    assert not detect(root.path, HOME, nobody).with_gpus
+
+
+@pytest.mark.parametrize("container", [None, Path("/.dockerenv")])
+@pytest.mark.parametrize("remote", [None, "ssh://far"])
+@pytest.mark.parametrize("accessible", [False, True])
+@pytest.mark.parametrize("cli", [None, Path("/usr/bin/docker")])
+def test_docker_is_usable_where_all_of_it_is_here(
+    cli: Path | None, accessible: bool, remote: str | None, container: Path | None
+) -> None:
+    found = detected(cli=cli, accessible=accessible, remote=remote, container=container)
+    usable = cli is not None and accessible and remote is None and container is None
+    assert (found.usable, found.with_gpus) == (usable, False)
+    assert dataclasses.replace(found, toolkit=Path("/t")).with_gpus == usable
+    assert dataclasses.replace(found, cdi=Path("/c")).with_gpus == usable
+
+
+def test_what_is_found_is_looked_for_without_starting_anything(root: Root) -> None:
+    # A program that would leave a trace, were it run.
+    trace = root.path / "trace"
+    for name in ("docker", "nvidia-ctk", "nvidia-container-runtime", "nvidia-container-cli"):
+        root.program(f"/usr/bin/{name}").write_text(f"#!/bin/sh\ntouch '{trace}'\n")
+    root.has(SOCKET, DRIVER)
+    assert detect(root.path, HOME, anyone).with_gpus
+    assert not trace.exists()

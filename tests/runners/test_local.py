@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.errors import WorkerError
+from pytest_llem.extensions import Launch
 from pytest_llem.runners.conversation import Listener, Progress, converse
 from pytest_llem.runners.local import LocalTransport, start
 from pytest_llem.wire import to_dict
@@ -38,7 +39,7 @@ def workers(token: str) -> int:
 
 def busy(tmp_path: Path, **options: object) -> LocalTransport:
     """A worker that has begun to load and doesn't end."""
-    transport = start("fake", tmp_path / "log")
+    transport = start(Launch(backend="fake", log=tmp_path / "log"))
     mark = tmp_path / "mark"
     request = dataclasses.replace(FAKE, options={"mark": str(mark), "hang_in": "load", **options})
     frame = {"frame": "request", "experiment": to_dict(request), "digest": "d", "cycle": 1}
@@ -51,7 +52,7 @@ def busy(tmp_path: Path, **options: object) -> LocalTransport:
 
 
 def test_a_measurement_over_the_local_transport(tmp_path: Path, token: str) -> None:
-    measurement = converse(start("fake", tmp_path / "log"), FAKE, "d", 1)
+    measurement = converse(start(Launch(backend="fake", log=tmp_path / "log")), FAKE, "d", 1)
     assert measurement.tokens["requests"] == FAKE.prompts.count
     assert workers(token) == 0
 
@@ -65,7 +66,7 @@ def test_the_listener_hears_every_phase(tmp_path: Path, token: str) -> None:
             self.seen[progress.phase] = None
 
     listener = Phases()
-    converse(start("fake", tmp_path / "log"), FAKE, "d", 1, listener)
+    converse(start(Launch(backend="fake", log=tmp_path / "log")), FAKE, "d", 1, listener)
     assert [phase for phase in listener.seen if phase != "start"] == ["load", "measure", "close"]
     assert token
 
@@ -96,14 +97,14 @@ def test_stop_ends_a_worker_that_does_not(
 def test_how_a_worker_ended_is_told(tmp_path: Path, token: str, way: str) -> None:
     request = dataclasses.replace(FAKE, options={f"{way}_in": "run"})
     with pytest.raises(WorkerError) as caught:
-        converse(start("fake", tmp_path / "log"), request, "d", 1)
+        converse(start(Launch(backend="fake", log=tmp_path / "log")), request, "d", 1)
     expected = {"exit": "exit status 3", "kill": "SIGKILL", "segv": "SIGSEGV"}[way]
     assert expected in caught.value.message
     assert workers(token) == 0
 
 
 def test_a_worker_of_the_role_meter_names_the_meters_and_ends(tmp_path: Path, token: str) -> None:
-    transport = start("", tmp_path / "log", "meter")
+    transport = start(Launch(backend="", log=tmp_path / "log", role="meter"))
     output = b""
     while chunk := transport.receive(60):
         output += chunk

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.records import Experiment
+from pytest_llem.experiment import Experiment
 from pytest_llem.runners.models import Answer, Hub, Problem, Use, check, find_hub, listed
 from tests.builders import experiment
 
@@ -292,7 +292,7 @@ def test_a_long_sweep_is_named_by_its_first_experiments() -> None:
 
 PROGRAM = """
 import json, sys
-from pytest_llem.records import Experiment
+from pytest_llem.experiment import Experiment
 from pytest_llem.wire import from_dict
 from pytest_llem.runners.models import Use, check
 

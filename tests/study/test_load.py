@@ -1,4 +1,4 @@
-"""Whole study files: what they become, and every problem with its line."""
+"""Whole study files: what becomes of each thing that they may say."""
 
 from __future__ import annotations
 
@@ -6,212 +6,168 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llem.errors import StudyError
-from pytest_llem.records import Execution, Experiment, Limit, Prompts, Warmup
-from pytest_llem.study.load import Study, load
-from pytest_llem.study.sweep import digest
-
-SHOWN = "bench/x.study.yaml"
-
-
-def study(folder: Path, text: str, name: str = "x.study.yaml") -> Study:
-    path = folder / name
-    path.write_text(text)
-    return load(path, SHOWN)
-
-
-def problems(folder: Path, text: str) -> list[str]:
-    with pytest.raises(StudyError) as caught:
-        study(folder, text)
-    prefix = f"{SHOWN}:"
-    assert all(problem.startswith(prefix) for problem in caught.value.problems)
-    return [problem.removeprefix(prefix) for problem in caught.value.problems]
-
-
-def names(found: Study) -> list[str]:
-    return [planned.experiment.id for planned in found.experiments]
-
-
-# --- valid ---------------------------------------------------------------------------------
+from pytest_llem.experiment import (
+    Concurrency,
+    Decoding,
+    Experiment,
+    Lognormal,
+    Poisson,
+    Prompts,
+    Slo,
+    Uniform,
+    Warmup,
+)
+from pytest_llem.records import Limit
+from pytest_llem.study.header import Surroundings
+from pytest_llem.study.identity import digest
+from pytest_llem.study.keys import Execution, Gaps, Requires
+from tests.study.written import SHOWN, ids, only, problems, study
 
 FULL = """\
 name: everything
-model: models/tiny
-weights: random
-dtype: float32
-device: cpu
-prompts: {source: synthetic, count: 4, input_tokens: 8}
-output_tokens: 6
-seed: 7
-warmup: none
-idle: 0.5
-meters: [estimate]
+base: common.yaml
+revision: v1
+gpus: 4
+tensor_parallel: 2
+pipeline_parallel: 2
+prompts: {count: 4, input_tokens: 8}
+decoding: {temperature: 0.5, top_k: 4}
+scenario: {poisson: 2}
+slo: {ttft_s: 0.2}
+warmup: {prompts: 1, timeout_s: 2}
+idle: none
+meters: [nvml]
 timeout_s: 60
-load_timeout_s: 90
-pytorch: {attention: eager}
+env: {OMP_NUM_THREADS: 4}
+image: img:1
+marks: [slow, {timeout: 30}]
+vllm: {enforce_eager: true}
 
-execution: {cycles: 2, order: interleaved, gaps: 1.5}
-runners: {pytorch: "docker:host:5000/img:tag"}
+execution: {cycles: 2, order: shuffled, gaps: 1.5}
+runners: {vllm: "docker:host:5000/img:tag"}
+images: {vllm: "img:2"}
+docker: {strategy: persistent}
+requires: {gpus: 4}
 
+variants:
+  quant:
+    plain: {}
+    fp8: {vllm: {quantization: fp8}, requires: {gpu_name: H100}}
 sweep:
-  batch_size: [1, 4]
-  prompts.count: [2]
+  output_tokens: [16, 32]
 
 experiments:
-  - id: hub
-    model: org/m
-    revision: v1
-    weights: pretrained
-    warmup: {prompts: 1, timeout_s: 2}
-    idle: none
-    meters: auto
-    pytorch: {compile: true}
-    expect:
-      load_s: {max: 9}
-      energy_j: {max: 3}
+  - id: last
+    scenario: offline
+    skip: not now
+    xfail: it never worked
+    requires: {gpus: null}
+    expect: {load_s: {max: 9}}
 
 expect:
-  output_tokens_per_s: {min: 20}
-  energy_j: {min: 0, max: 5e-3}
+  - output_tokens_per_s: {min: 20}
+  - where: {quant: fp8}
+    output_tokens_per_s: {min: 30}
 """
+COMMON = "model: org/m\nbackend: vllm\ndtype: bfloat16\ndevice: cuda\nseed: 7\nload_timeout_s: 90"
+
+
+def shared(**fields: object) -> Experiment:
+    """An experiment with what all of ``FULL`` share."""
+    fields = {
+        "model": "org/m",
+        "backend": "vllm",
+        "revision": "v1",
+        "dtype": "bfloat16",
+        "device": "cuda",
+        "gpus": 4,
+        "tensor_parallel": 2,
+        "pipeline_parallel": 2,
+        "prompts": Prompts(count=4, input_tokens=8),
+        "decoding": Decoding(temperature=0.5, top_k=4),
+        "seed": 7,
+        "scenario": Poisson(poisson=2.0),
+        "slo": Slo(ttft_s=0.2),
+        "warmup": Warmup(prompts=1, timeout_s=2.0),
+        "idle": "none",
+        "meters": ("nvml",),
+        "timeout_s": 60.0,
+        "load_timeout_s": 90.0,
+        "env": {"OMP_NUM_THREADS": "4"},
+        "image": "img:1",
+        "marks": ("slow", {"timeout": 30}),
+        "options": {"enforce_eager": True},
+        **fields,
+    }
+    return Experiment(**fields)  # type: ignore[arg-type]
 
 
 def test_a_study_may_say_everything(tmp_path: Path) -> None:
-    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    (tmp_path / "common.yaml").write_text(COMMON)
     found = study(tmp_path, FULL)
-    grid = [
-        Experiment(
-            id=f"batch_size-{batch}-prompts_count-2",
-            model=str(tmp_path.resolve() / "models" / "tiny"),
-            backend="pytorch",
-            weights="random",
-            dtype="float32",
-            device="cpu",
-            batch_size=batch,
-            prompts=Prompts(count=2, input_tokens=8),
-            output_tokens=6,
-            seed=7,
-            warmup="none",
-            idle=0.5,
-            meters=("estimate",),
-            timeout_s=60.0,
-            load_timeout_s=90.0,
-            options={"attention": "eager"},
-        )
-        for batch in (1, 4)
+    fp8 = {"enforce_eager": True, "quantization": "fp8"}
+    expected = [
+        shared(id="output_tokens-16", output_tokens=16),
+        shared(id="output_tokens-32", output_tokens=32),
+        shared(id="output_tokens-16-quant-fp8", output_tokens=16, options=fp8),
+        shared(id="output_tokens-32-quant-fp8", output_tokens=32, options=fp8),
+        shared(
+            id="last",
+            scenario="offline",
+            skip="not now",
+            xfail="it never worked",
+        ),
     ]
-    hub = Experiment(
-        id="hub",
-        model="org/m",
-        revision="v1",
-        dtype="float32",
-        device="cpu",
-        prompts=Prompts(count=4, input_tokens=8),
-        output_tokens=6,
-        seed=7,
-        warmup=Warmup(prompts=1, timeout_s=2.0),
-        idle="none",
-        meters="auto",
-        timeout_s=60.0,
-        load_timeout_s=90.0,
-        options={"attention": "eager", "compile": True},
+    assert (found.path, found.name) == (tmp_path / "x.study.yaml", "everything")
+    assert found.execution == Execution(cycles=2, order="shuffled", gaps=1.5)
+    assert found.gaps == Gaps(between_experiments=1.5, between_cycles=1.5, mode="fixed")
+    assert found.runners == {"vllm": "docker:host:5000/img:tag"}
+    assert found.images == {"vllm": "img:2"}
+    assert found.docker.strategy == "persistent"
+    assert found.skipped == ()
+    assert [planned.experiment for planned in found.experiments] == expected
+    assert [planned.digest for planned in found.experiments] == [digest(e) for e in expected]
+    assert [planned.line for planned in found.experiments] == [31, 31, 31, 31, 34]
+
+
+def test_each_experiment_knows_its_variants_its_needs_and_its_limits(tmp_path: Path) -> None:
+    (tmp_path / "common.yaml").write_text(COMMON)
+    plain, _, fp8, _, last = study(tmp_path, FULL).experiments
+    assert (plain.variants, fp8.variants, last.variants) == (
+        {"quant": "plain"},
+        {"quant": "fp8"},
+        {},
     )
-    assert found.name == "everything"
-    assert found.path == tmp_path / "x.study.yaml"
-    assert found.execution == Execution(cycles=2, gaps=1.5)
-    assert found.runners == {"pytorch": "docker:host:5000/img:tag"}
-    assert [planned.experiment for planned in found.experiments] == [*grid, hub]
-    assert [planned.digest for planned in found.experiments] == [digest(e) for e in [*grid, hub]]
-    assert [planned.line for planned in found.experiments] == [20, 20, 24]
-
-
-def test_limits_know_their_lines_and_those_of_an_experiment_win(tmp_path: Path) -> None:
-    (grid, _, hub) = study(tmp_path, FULL).experiments
-    speed = Limit(metric="output_tokens_per_s", least=20.0, where=f"{SHOWN}:37")
-    assert set(grid.limits) == {
-        speed,
-        Limit(metric="energy_j", least=0.0, most=0.005, where=f"{SHOWN}:38"),
-    }
-    assert set(hub.limits) == {
-        speed,
-        Limit(metric="energy_j", least=0.0, most=3.0, where=f"{SHOWN}:34"),
-        Limit(metric="load_s", most=9.0, where=f"{SHOWN}:33"),
-    }
-
-
-def test_an_experiment_may_lift_a_limit_of_the_study(tmp_path: Path) -> None:
-    text = """\
-model: m
-expect: {energy_j: {max: 1}, load_s: {max: 2}}
-experiments:
-  - id: a
-    expect: {energy_j: null}
-"""
-    (planned,) = study(tmp_path, text).experiments
-    assert [limit.metric for limit in planned.limits] == ["load_s"]
+    assert (plain.requires, last.requires) == (Requires(gpus=4), None)
+    assert fp8.requires == Requires(gpus=4, gpu_name="H100")
+    speed = Limit(metric="output_tokens_per_s", least=20.0, where=f"{SHOWN}:42")
+    assert plain.limits == (speed,)
+    assert [limit.least for limit in fp8.limits] == [30.0]
+    assert set(last.limits) == {speed, Limit(metric="load_s", most=9.0, where=f"{SHOWN}:39")}
 
 
 def test_a_study_of_a_model_alone_is_one_experiment_named_after_the_file(tmp_path: Path) -> None:
-    found = study(tmp_path, "model: org/m", "night.v2.study.yaml")
-    assert found.name == "night"
-    assert found.execution == Execution()
-    assert found.runners == {}
-    (planned,) = found.experiments
-    assert planned.experiment == Experiment(id="night", model="org/m")
-    assert (planned.limits, planned.line) == ((), 1)
+    found = study(tmp_path, "model: org/m")
+    assert (found.name, found.execution, found.gaps) == ("x", Execution(), Gaps())
+    planned = only(found)
+    assert planned.experiment == Experiment(id="x", model="org/m")
+    assert (planned.limits, planned.requires, planned.line) == ((), None, 1)
 
 
-@pytest.mark.parametrize("empty", ["sweep:", "sweep: {}", "experiments:", "experiments: []"])
+def test_an_experiment_may_have_an_id_without_any_list(tmp_path: Path) -> None:
+    assert ids(study(tmp_path, "model: m\nid: a")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "empty", ["sweep:", "sweep: {}", "variants:", "variants: {}", "experiments:", "experiments: []"]
+)
 def test_empty_sections_are_as_good_as_none(tmp_path: Path, empty: str) -> None:
-    assert names(study(tmp_path, f"model: m\n{empty}")) == ["x"]
+    assert ids(study(tmp_path, f"model: m\n{empty}")) == ["x"]
 
 
 def test_null_is_not_set(tmp_path: Path) -> None:
-    text = "model: m\nbatch_size:\npytorch:\nexecution:\nrunners:\nexpect:\nrevision: null"
-    (planned,) = study(tmp_path, text).experiments
-    assert planned.experiment == Experiment(id="x", model="m")
-
-
-def test_a_name_of_null_is_not_set(tmp_path: Path) -> None:
-    assert study(tmp_path, "model: m\nname:").name == "x"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "model: m\nprompts: {count: null}",
-        "model: m\nsweep: {prompts.count: [null]}",
-        "model: m\nexperiments:\n  - id: a\n    prompts: {count: null}",
-    ],
-    ids=["shared", "sweep", "listed"],
-)
-def test_null_inside_of_a_field_is_not_set(tmp_path: Path, text: str) -> None:
-    (planned,) = study(tmp_path, text).experiments
-    assert planned.experiment.prompts == Prompts()
-
-
-@pytest.mark.parametrize(
-    ("written", "number"),
-    [("5e-3", 0.005), ("1", 1.0), ("-2.5", -2.5), ("1E3", 1000.0), ("0", 0.0)],
-)
-def test_a_bound_is_a_number_however_it_is_written(
-    tmp_path: Path, written: str, number: float
-) -> None:
-    text = f"model: m\nexpect:\n  net_energy_j: {{min: {written}, max: 1e9}}"
-    (planned,) = study(tmp_path, text).experiments
-    where = f"{SHOWN}:3"
-    assert planned.limits == (Limit(metric="net_energy_j", least=number, most=1e9, where=where),)
-
-
-def test_seconds_may_be_written_as_5e_minus_3(tmp_path: Path) -> None:
-    (planned,) = study(tmp_path, "model: m\nidle: 5e-3").experiments
-    assert planned.experiment.idle == 0.005
-
-
-@pytest.mark.parametrize("runner", ["local", "docker", "docker:img", "docker:a/b@sha256:00"])
-def test_runners_are_kept_as_written(tmp_path: Path, runner: str) -> None:
-    found = study(tmp_path, f"model: m\nrunners:\n  pytorch: {runner}")
-    assert found.runners == {"pytorch": runner}
+    text = "model: m\nbatch_size:\npytorch:\nexpect:\nrevision: null\nprompts: {count: null}\nenv:"
+    assert only(study(tmp_path, text)).experiment == Experiment(id="x", model="m")
 
 
 def test_experiments_of_anchors_share_their_fields(tmp_path: Path) -> None:
@@ -223,184 +179,195 @@ experiments:
     id: b
 """
     found = study(tmp_path, text)
-    assert names(found) == ["a", "b"]
+    assert ids(found) == ["a", "b"]
     assert {planned.experiment.seed for planned in found.experiments} == {5}
 
 
-# --- wrong ---------------------------------------------------------------------------------
+# --- what holds around it ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("text", "backend"), [("", "vllm"), ("backend:", "vllm"), ("backend: pytorch", "pytorch")]
+)
+def test_a_users_default_backend_is_for_studies_that_name_none(
+    tmp_path: Path, text: str, backend: str
+) -> None:
+    found = only(study(tmp_path, f"model: m\n{text}", Surroundings(backend="vllm")))
+    assert found.experiment.backend == backend
+
+
+def test_a_default_backend_counts_in_the_digest(tmp_path: Path) -> None:
+    default = only(study(tmp_path, "model: m", Surroundings(backend="vllm")))
+    named = only(study(tmp_path, "model: m\nbackend: vllm"))
+    assert default.digest == named.digest != only(study(tmp_path, "model: m")).digest
+
+
+def test_a_default_backend_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, "model: m", Surroundings(backend="vlm")) == [
+        "1: default_backend: unknown backend vlm; did you mean vllm?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "command", "warmup"),
     [
-        ("seed: 1", "1: model: required, and not given"),
-        ("\n\nbach_size: 3\nmodel: m", "3: bach_size: unknown field; did you mean batch_size?"),
-        ("model: m\nbatch_size: 0", "2: batch_size: should be greater than or equal to 1, not 0"),
-        ("model: m\nbatch_size: '4'", "2: batch_size: should be a valid integer, not '4'"),
-        (
-            "model: m\nprompts:\n  input_tokens: 3\n  count: 0",
-            "4: prompts.count: should be greater than or equal to 1, not 0",
-        ),
-        (
-            "model: m\nwarmup:\n  prmpts: {}",
-            "3: warmup.prmpts: unknown field; did you mean prompts?",
-        ),
-        ("model: m\nidle: -1", "2: idle: should be greater than 0 or should be 'none', not -1"),
-        ("model: m\nname: 5", "2: name: should be text, not 5"),
-        # sections
-        ("model: m\nsweep: 3", "2: sweep: should be a mapping, not 3"),
-        ("model: m\nexecution: [1]", "2: execution: should be a mapping, not [1]"),
-        (
-            "model: m\nexecution:\n  cycles: 0",
-            "3: execution.cycles: should be greater than or equal to 1, not 0",
-        ),
-        ("model: m\nrunners: local", "2: runners: should be a mapping, not 'local'"),
-        ("model: m\nexperiments: {a: 1}", "2: experiments: should be a list, not {'a': 1}"),
-        (
-            "model: m\nexperiments:\n- id: a\n- b",
-            "4: experiments.1: should be a mapping, not 'b'",
-        ),
-        # sweeps
-        (
-            "model: m\nsweep:\n  seed: [1]\n  batch_size: 3",
-            "4: sweep.batch_size: should be a list of values, not 3",
-        ),
-        (
-            "model: m\nsweep:\n  batch_size: []",
-            "3: sweep.batch_size: should be a list of values, not []",
-        ),
-        (
-            "model: m\nsweep:\n  batch_size:\n  - 1\n  - 0",
-            "5: batch_size: should be greater than or equal to 1, not 0",
-        ),
-        (
-            "model: m\nsweep:\n  prompts.count:\n  - 1\n  - 0",
-            "5: prompts.count: should be greater than or equal to 1, not 0",
-        ),
-        # lists
-        (
-            "model: m\nexperiments:\n- id: a\n- id: b\n  seed: -1",
-            "5: seed: should be greater than or equal to 0, not -1",
-        ),
-        ("experiments:\n- model: m\n- id: b", "3: model: required, and not given"),
-        # backends
-        ("model: m\nbackend: pytroch", "2: unknown backend pytroch; did you mean pytorch?"),
-        ("model: m\npytorch: 5", "2: pytorch: should be a mapping"),
-        (
-            "model: m\nexperiments:\n- id: a\n  options: {x: 1}",
-            "4: options: unknown field; an engine's options stand under its name",
-        ),
-        # runners
-        (
-            "model: m\nrunners:\n  pytroch: local",
-            "3: runners.pytroch: unknown backend; did you mean pytorch?",
-        ),
-        (
-            "model: m\nrunners:\n  pytorch: podman",
-            "3: runners.pytorch: 'podman' is no runner; accepted: local, docker, docker:<image>",
-        ),
-        (
-            "model: m\nrunners:\n  pytorch:",
-            "3: runners.pytorch: 'None' is no runner; accepted: local, docker, docker:<image>",
-        ),
-        # limits
-        ("model: m\nexpect: 5", "2: expect: should be a mapping of metrics"),
-        (
-            "model: m\nexpect:\n  energi_j: {max: 1}",
-            "3: expect.energi_j: unknown metric; did you mean energy_j?",
-        ),
-        *(
-            (
-                f"model: m\nexpect:\n  energy_j: {bounds}",
-                "3: expect.energy_j: should be {min: number}, {max: number} or both",
-            )
-            for bounds in ("5", "{}", "{least: 5}", "[1]", "{min: 1, mx: 2}", "")
-        ),
-        *(
-            (
-                f"model: m\nexpect:\n  energy_j:\n    max: {number}",
-                f"4: expect.energy_j.max: should be a number, not {shown}",
-            )
-            for number, shown in [
-                ("low", "'low'"),
-                (".nan", "nan"),
-                ("-.inf", "-inf"),
-                ("true", "True"),
-                ("", "None"),
-                ("[1]", "[1]"),
-            ]
-        ),
-        # names
-        ("model: m\nid: a b", "2: id: 'a b' may hold letters, digits and . _ + -"),
-        (
-            "model: m\nexperiments:\n- id: a\n- id: a\n  seed: 2",
-            "4: two experiments are called a, first on line 3; give them an id",
-        ),
-        (
-            "sweep:\n  model:\n  - a/m\n  - b/m",
-            "4: two experiments are called model-m, first on line 3; give them an id",
-        ),
+        ("", None, None, Warmup()),
+        ("", "none", None, "none"),
+        ("", {"prompts": 2}, None, Warmup(prompts=2)),
+        ("", Warmup(prompts=2), None, Warmup(prompts=2)),
+        ("warmup: {prompts: 3}", "none", None, Warmup(prompts=3)),
+        ("warmup: none", {"prompts": 2}, None, "none"),
+        ("warmup: null", {"prompts": 2}, None, Warmup(prompts=2)),
+        ("warmup: {prompts: 3}", None, "none", "none"),
+        ("warmup: none", "none", {"prompts": 4}, Warmup(prompts=4)),
     ],
 )
-def test_a_problem_has_its_line_and_says_what_is_wrong(
-    tmp_path: Path, text: str, problem: str
+def test_a_warm_up_is_the_command_lines_then_the_studys_then_the_users(
+    tmp_path: Path, text: str, user: object, command: object, warmup: object
 ) -> None:
-    assert problems(tmp_path, text) == [problem]
+    around = Surroundings(warmup=user, over_warmup=command)
+    assert only(study(tmp_path, f"model: m\n{text}", around)).experiment.warmup == warmup
 
 
-def test_an_unknown_value_of_a_list_is_named_as_backend(tmp_path: Path) -> None:
-    text = "model: m\nsweep:\n  backend: [pytorch,\n    vlm]"
-    assert problems(tmp_path, text) == ["4: unknown backend vlm; accepted: pytorch"]
+def test_cycles_and_gaps_are_the_command_lines_then_the_studys_then_the_users(
+    tmp_path: Path,
+) -> None:
+    user = {"cycles": 7, "gaps": 7}
+    text = "model: m\nexecution: {gaps: 5}"
+    found = study(tmp_path, text, Surroundings(execution=user, over_execution={"cycles": 1}))
+    assert found.execution == Execution(cycles=1, gaps=5.0)
 
 
-ALL_WRONG = """\
-bach_size: 3
+# --- one thing at a time -------------------------------------------------------------------
+
+
+def test_variables_of_an_experiment_are_added_to_those_of_the_study(tmp_path: Path) -> None:
+    text = "model: m\nenv: {A: 1, B: two}\nexperiments: [{id: a, env: {A: 0.5, C: x}}]"
+    found = only(study(tmp_path, text)).experiment
+    assert found.env == {"A": "0.5", "B": "two", "C": "x"}
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ("{A: true}", "3: env.A: should be a valid string, not True"),
+        ("{A: yes}", "3: env.A: should be a valid string, not True"),
+        ("{HF_TOKEN: x}", "3: env.HF_TOKEN: a secret doesn't belong in a study: its report shows"),
+    ],
+)
+def test_variables_that_mislead_or_leak_are_refused(tmp_path: Path, env: str, said: str) -> None:
+    (problem,) = problems(tmp_path, f"model: m\n\nenv: {env}")
+    assert problem.startswith(said)
+
+
+def test_reasons_marks_and_images_are_an_experiments_own(tmp_path: Path) -> None:
+    text = """\
 model: m
-execution: {cycles: 0}
-runners: {pytorch: podman}
-prompts: {count: 0}
-sweep:
-  seed: [1, -1]
-expect:
-  energi_j: {max: 1}
+image: img:1
+marks: [slow]
+experiments:
+  - {id: a, skip: broken, marks: [gpu, {timeout: 3}]}
+  - {id: b, xfail: known, image: img:2}
+"""
+    a, b = (planned.experiment for planned in study(tmp_path, text).experiments)
+    assert (a.skip, a.xfail, a.marks, a.image) == ("broken", None, ("gpu", {"timeout": 3}), "img:1")
+    assert (b.skip, b.xfail, b.marks, b.image) == (None, "known", ("slow",), "img:2")
+
+
+@pytest.mark.parametrize(
+    ("requires", "merged"),
+    [
+        ("", Requires(gpus=1, gpu_name="H100")),
+        ("requires: {gpus: 2}", Requires(gpus=2, gpu_name="H100")),
+        ("requires: {gpu_name: null, docker: true}", Requires(gpus=1, docker=True)),
+        ("requires:", Requires(gpus=1, gpu_name="H100")),
+    ],
+)
+def test_what_an_experiment_requires_is_merged_onto_what_the_study_does(
+    tmp_path: Path, requires: str, merged: Requires
+) -> None:
+    text = f"model: m\nrequires: {{gpus: 1, gpu_name: H100}}\nexperiments:\n- id: a\n  {requires}"
+    assert only(study(tmp_path, text)).requires == merged
+
+
+def test_what_a_variant_requires_is_merged_too(tmp_path: Path) -> None:
+    text = """\
+model: m
+requires: {gpus: 1, gpu_name: H100}
+variants: {g: {a: {}, b: {seed: 1, requires: {gpus: 2, power_limit_w: 350}}}}
+"""
+    a, b = study(tmp_path, text).experiments
+    assert a.requires == Requires(gpus=1, gpu_name="H100")
+    assert b.requires == Requires(gpus=2, gpu_name="H100", power_limit_w=350.0)
+
+
+def test_of_two_groups_of_variants_the_later_says_what_is_required(tmp_path: Path) -> None:
+    text = """\
+model: m
+variants:
+  g: {a: {seed: 1, requires: {gpus: 1}}}
+  h: {b: {seed: 2, requires: {gpus: 2}}}
+"""
+    found = only(study(tmp_path, text))
+    assert (found.experiment.seed, found.requires) == (2, Requires(gpus=2))
+
+
+def test_a_misspelt_backend_that_is_required_is_refused(tmp_path: Path) -> None:
+    assert problems(tmp_path, "model: m\nrequires:\n  backends: [pytorch, vlm]") == [
+        "3: requires.backends.1: unknown backend; did you mean vllm?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [("model: models/tiny", "models/tiny"), ("model: ./none", "none"), ("model: ~/none", None)],
+)
+def test_a_directory_is_relative_to_the_study(tmp_path: Path, text: str, model: str | None) -> None:
+    (tmp_path / "models" / "tiny").mkdir(parents=True)
+    found = Path(only(study(tmp_path, text)).experiment.model)
+    assert found == (tmp_path / model if model else Path("~/none").expanduser())
+
+
+KINDS = """\
+model: m
+backend: vllm
+scenario: {poisson: 2}
+prompts: {input_tokens: {uniform: [1, 8]}}
 experiments:
   - id: a
-    dtype: int8
+    scenario: {concurrency: 8}
+  - id: b
+    prompts: {input_tokens: {lognormal: {median: 4, sigma: 1, max: 8}}}
 """
 
 
-def test_all_problems_are_told_at_once_in_the_order_of_lines_and_each_once(tmp_path: Path) -> None:
-    assert problems(tmp_path, ALL_WRONG) == [
-        "1: bach_size: unknown field; did you mean batch_size?",
-        "3: execution.cycles: should be greater than or equal to 1, not 0",
-        "4: runners.pytorch: 'podman' is no runner; accepted: local, docker, docker:<image>",
-        "5: prompts.count: should be greater than or equal to 1, not 0",
-        "7: seed: should be greater than or equal to 0, not -1",
-        "9: expect.energi_j: unknown metric; did you mean energy_j?",
-        "12: dtype: should be 'auto', 'float32', 'float16' or 'bfloat16', not 'int8'",
-    ]
+def test_an_experiment_may_be_of_another_kind_than_the_study(tmp_path: Path) -> None:
+    a, b = (planned.experiment for planned in study(tmp_path, KINDS).experiments)
+    assert (a.scenario, b.scenario) == (Concurrency(concurrency=8), Poisson(poisson=2.0))
+    assert isinstance(a.prompts.input_tokens, Uniform)
+    assert isinstance(b.prompts.input_tokens, Lognormal)
 
 
-def test_options_of_a_study_are_refused_once(tmp_path: Path) -> None:
-    assert problems(tmp_path, "model: m\noptions: {x: 1}") == [
-        "2: options: unknown field; an engine's options stand under its name"
-    ]
+# --- what a backend can do -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "said"),
     [
-        "model: ~no_such_user_of_this_host/m",
-        f"model: {'x' * 300}",
-        f"model: m\nexpect: {{energy_j: {{max: {'9' * 400}}}}}",
+        ("scenario: {poisson: 1}", "scenario: pytorch can't do poisson; it can do: offline"),
+        ("device: mps", "device: pytorch can't compute on mps; it can on: "),
+        ("tensor_parallel: 2", "tensor_parallel: pytorch computes on one device only"),
+        ("decoding:\n  top_k: 3", "decoding.top_k: pytorch can't do that; it is greedy"),
     ],
-    ids=["expanduser", "name too long", "integer too large for a float"],
 )
-def test_odd_values_are_problems_or_taken_but_no_crash(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "x.study.yaml"
-    path.write_text(text)
-    try:
-        told = str(load(path, SHOWN).path)
-    except StudyError as error:
-        told = str(error)
-    assert told.startswith((f"{SHOWN}:", str(path)))
+def test_what_the_backend_can_not_do_is_refused_at_collection(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (problem,) = problems(tmp_path, f"model: m\n{text}")
+    line = 2 + text.count("\n")
+    assert problem.startswith(f"{line}: {said}")
+
+
+def test_a_backend_that_is_not_installed_here_is_asked_for_anything(tmp_path: Path) -> None:
+    text = "model: m\nbackend: tensorrt\nscenario: {poisson: 1}\ntensor_parallel: 8"
+    assert only(study(tmp_path, text)).experiment.devices == 8

@@ -29,8 +29,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_llem.extensions import Completion, EngineFacts, Workload
-from pytest_llem.records import Experiment, Quality, Reading, RequestTiming
+from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import Abilities, Completion, EngineFacts, Launch, Transport, Workload
+from pytest_llem.records import Quality, Reading, RequestTiming
 
 
 def _hold_gil() -> None:
@@ -73,9 +74,24 @@ _WAYS: dict[str, Callable[[], object]] = {
 }
 
 
+class NiceRunner:
+    """Runs workers on this host at a lower priority: nice:7."""
+
+    name = "nice"
+
+    def start(self, launch: Launch) -> Transport:
+        # Of the host's side, which a worker doesn't have.
+        from pytest_llem.runners import local
+
+        return local.start(launch, ["nice", "-n", launch.argument or "10"])
+
+
 class FakeBackend:
     name = "fake"
     install = "pip install llem-fake-engine"
+    abilities = Abilities(
+        scenarios=frozenset({"offline", "poisson"}), parallel=True, decoding=frozenset({"top_k"})
+    )
 
     def versions(self) -> Mapping[str, str | None]:
         return {"llem-fake-engine": None if os.environ.get("LLEM_FAKE_MISSING") else "1.0"}
@@ -116,8 +132,13 @@ class FakeEngine:
                 raise RuntimeError("failed once")
 
     def facts(self) -> EngineFacts:
-        blob = "x" * int(self._options.get("blob", 0))
-        return EngineFacts(vocab_size=256, device="cpu", details={"fake": True, "blob": blob})
+        details = {
+            "fake": True,
+            "blob": "x" * int(self._options.get("blob", 0)),
+            "word": os.environ.get("LLEM_FAKE_WORD"),
+            "nice": os.nice(0),
+        }
+        return EngineFacts(vocab_size=256, device="cpu", details=details)
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.experiment import Slo
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Reading, RequestTiming
 from pytest_llem.worker.figures import Facts, energy, figures, latencies, latency_figures
@@ -43,7 +44,8 @@ def computed(
     windows = [window("load", 7.0), window("measure", duration_s, *measured)]
     if idle is not None:
         windows.insert(1, window("idle", idle_s, *idle))
-    return figures(windows, TIMINGS if timings is None else timings, facts(**of_facts))
+    wanted = Slo(ttft_s=0.5)
+    return figures(windows, TIMINGS if timings is None else timings, facts(**of_facts), wanted)
 
 
 # --- every metric --------------------------------------------------------------------------
@@ -64,6 +66,7 @@ def computed(
         ("output_tokens_per_s", 2.5),
         ("total_tokens_per_s", 6.5),
         ("requests_per_s", 1.0),
+        ("goodput_per_s", 0.5),  # one of two had its first token within half a second
         ("output_tokens_per_j", 0.5),
         ("duration_s", 2.0),
         ("load_s", 7.0),
@@ -263,7 +266,13 @@ def test_a_quotient_of_nothing_is_null_with_a_reason(
 def test_a_window_of_no_length_has_no_rates() -> None:
     found = computed(duration_s=0.0)
     null = {name for name, figure in found.items() if figure.value is None}
-    assert null == {"output_tokens_per_s", "total_tokens_per_s", "requests_per_s", "power_mean_w"}
+    assert null == {
+        "output_tokens_per_s",
+        "total_tokens_per_s",
+        "requests_per_s",
+        "goodput_per_s",
+        "power_mean_w",
+    }
     assert all(found[name].reason for name in null)
 
 

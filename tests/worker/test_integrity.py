@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
+from pytest_llem.experiment import Prompts, Uniform
 from pytest_llem.extensions import Completion
-from pytest_llem.records import Prompts
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.workload import asked_lengths
 from tests.builders import completion, experiment, timing
 
 EXPERIMENT = experiment(output_tokens=3, prompts=Prompts(count=2, input_tokens=4))
@@ -38,8 +39,8 @@ def test_a_run_that_did_what_was_asked_leaves_no_doubt() -> None:
             completion(timing(0.0, 1.0, 2.0, 3.0), token_ids=(1, 2)),
             "did not produce exactly 3 tokens",
         ),
-        (with_timing(input_tokens=5), "did not have exactly 4 input tokens"),
-        (with_timing(input_tokens=3), "did not have exactly 4 input tokens"),
+        (with_timing(input_tokens=5), "did not have exactly the input tokens asked for"),
+        (with_timing(input_tokens=3), "did not have exactly the input tokens asked for"),
         (with_timing(token_s=(1.0, 2.0)), "have no time for each of their tokens"),
         (with_timing(token_s=(1.0, 3.0, 2.0)), "have times that run backwards"),
         (with_timing(submitted_s=1.5), "have times that run backwards"),
@@ -48,6 +49,34 @@ def test_a_run_that_did_what_was_asked_leaves_no_doubt() -> None:
 def test_a_request_that_went_wrong_is_told(wrong: Completion, problem: str) -> None:
     assert check(EXPERIMENT, [GOOD, wrong]) == (f"1 of 2 requests {problem}",)
     assert check(EXPERIMENT, [wrong, wrong]) == (f"2 of 2 requests {problem}",)
+
+
+RAGGED = experiment(
+    output_tokens=3, prompts=Prompts(count=3, input_tokens=Uniform(uniform=(2, 90)))
+)
+
+
+def ragged(*lengths: int) -> list[Completion]:
+    return [with_timing(input_tokens=length) for length in lengths]
+
+
+def test_prompts_of_many_lengths_are_checked_each_by_its_own() -> None:
+    first, second, third = asked_lengths(RAGGED)
+    assert len({first, second, third}) == 3
+    wrong = "of 3 requests did not have exactly the input tokens asked for"
+    assert check(RAGGED, ragged(first, second, third)) == ()
+    assert check(RAGGED, ragged(first, second, third + 1)) == (f"1 {wrong}",)
+    # The same lengths as a whole, and yet not what was asked of these requests.
+    assert check(RAGGED, ragged(second, first, third)) == (f"2 {wrong}",)
+
+
+def test_the_requests_that_were_answered_are_checked_where_some_were_not() -> None:
+    first, second, _ = asked_lengths(RAGGED)
+    assert check(RAGGED, ragged(first, second)) == ("2 of 3 requests were answered",)
+    assert check(RAGGED, ragged(first, first)) == (
+        "2 of 3 requests were answered",
+        "1 of 3 requests did not have exactly the input tokens asked for",
+    )
 
 
 def test_tokens_that_arrive_together_are_in_order() -> None:
@@ -64,8 +93,8 @@ def test_all_that_is_wrong_is_told() -> None:
     wrong = with_timing(input_tokens=1, output_tokens=9, token_s=(3.0, 1.0))
     assert check(EXPERIMENT, [wrong]) == (
         "1 of 2 requests were answered",
+        "1 of 2 requests did not have exactly the input tokens asked for",
         "1 of 2 requests did not produce exactly 3 tokens",
-        "1 of 2 requests did not have exactly 4 input tokens",
         "1 of 2 requests have no time for each of their tokens",
         "1 of 2 requests have times that run backwards",
     )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.errors import LlemError
-from pytest_llem.records import Prompts, Warmup
+from pytest_llem.experiment import Prompts, Warmup
 from pytest_llem.worker.workload import measured, part, synthetic, warmup
 from tests.builders import UNHURRIED, experiment
 
@@ -23,24 +23,42 @@ EXPERIMENT = experiment(
 )
 
 
+LENGTHS = st.lists(st.integers(2, 30), min_size=1, max_size=20)
+
+
 @UNHURRIED
-@given(st.integers(1, 20), st.integers(2, 30), st.integers(20, 50_000), st.text(max_size=5))
+@given(LENGTHS, st.integers(20, 50_000), st.text(max_size=5))
 def test_prompts_are_what_was_asked_for_and_all_different(
-    count: int, length: int, vocab_size: int, seed: str
+    lengths: list[int], vocab_size: int, seed: str
 ) -> None:
-    prompts = synthetic(count, length, vocab_size, seed)
-    assert len({tuple(prompt) for prompt in prompts}) == len(prompts) == count
-    assert {len(prompt) for prompt in prompts} == {length}
+    prompts = synthetic(lengths, vocab_size, seed)
+    assert [len(prompt) for prompt in prompts] == lengths
+    assert len({tuple(prompt) for prompt in prompts}) == len(prompts)
     assert all(0 <= token < vocab_size for prompt in prompts for token in prompt)
-    assert synthetic(count, length, vocab_size, seed) == prompts
+    assert synthetic(lengths, vocab_size, seed) == prompts
+
+
+@UNHURRIED
+@given(st.lists(st.integers(3, 6), min_size=1, max_size=8), st.text(max_size=3))
+def test_ragged_prompts_of_few_token_ids_are_all_different(lengths: list[int], seed: str) -> None:
+    prompts = [tuple(prompt) for prompt in synthetic(lengths, 2, seed)]
+    assert len(set(prompts)) == len(lengths)
+    assert [len(prompt) for prompt in prompts] == lengths
 
 
 def test_prompts_are_the_same_on_every_host_and_version() -> None:
-    assert synthetic(2, 4, 1000, "42/measure") == [[351, 88, 553, 218], [877, 509, 887, 249]]
+    prompts = [[351, 88, 553, 218], [877, 509, 887, 249]]
+    assert synthetic([4, 4], 1000, "42/measure") == prompts
+    assert synthetic([1, 5, 2], 1000, "42/measure") == [
+        [351],
+        [88, 553, 218, 877, 509],
+        [887, 249],
+    ]
 
 
 def test_the_hash_seed_of_a_process_does_not_count() -> None:
-    program = "from pytest_llem.worker.workload import synthetic; print(synthetic(2, 4, 1000, 'x'))"
+    call = "synthetic([4, 2], 1000, 'x')"
+    program = f"from pytest_llem.worker.workload import synthetic; print({call})"
     said = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -51,28 +69,45 @@ def test_the_hash_seed_of_a_process_does_not_count() -> None:
         ).stdout.strip()
         for seed in ("1", "2")
     }
-    assert said == {str(synthetic(2, 4, 1000, "x"))}
+    assert said == {str(synthetic([4, 2], 1000, "x"))}
 
 
 def test_another_seed_gives_other_prompts() -> None:
-    assert synthetic(3, 8, 100, "a") != synthetic(3, 8, 100, "b")
+    assert synthetic([8] * 3, 100, "a") != synthetic([8] * 3, 100, "b")
 
 
 def test_more_prompts_begin_with_the_same() -> None:
-    assert synthetic(9, 8, 100, "a")[:4] == synthetic(4, 8, 100, "a")
+    assert synthetic([8] * 9, 100, "a")[:4] == synthetic([8] * 4, 100, "a")
 
 
-@pytest.mark.parametrize(("count", "length", "vocab_size"), [(8, 3, 2), (1, 1, 1), (5, 1, 5)])
-def test_all_prompts_there_are_can_be_asked_for(count: int, length: int, vocab_size: int) -> None:
-    assert len(synthetic(count, length, vocab_size, "x")) == count
+def test_no_lengths_give_no_prompts() -> None:
+    assert synthetic([], 100, "a") == []
 
 
 @pytest.mark.parametrize(
-    ("count", "length", "vocab_size"), [(9, 3, 2), (2, 1, 1), (2, 500, 1), (6, 1, 5), (1, 3, 0)]
+    ("lengths", "vocab_size"), [([3] * 8, 2), ([1], 1), ([1] * 5, 5), ([1, 2, 1, 2, 2, 2], 2)]
 )
-def test_more_prompts_than_there_are_are_refused(count: int, length: int, vocab_size: int) -> None:
+def test_all_prompts_there_are_can_be_asked_for(lengths: list[int], vocab_size: int) -> None:
+    assert len(synthetic(lengths, vocab_size, "x")) == len(lengths)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "vocab_size", "count", "length"),
+    [
+        ([3] * 9, 2, 9, 3),
+        ([1] * 2, 1, 2, 1),
+        ([500] * 2, 1, 2, 500),
+        ([1] * 6, 5, 6, 1),
+        ([3], 0, 1, 3),
+        # It is prompts of one length that there are too few of.
+        ([9, 1, 9, 1, 1], 2, 3, 1),
+    ],
+)
+def test_more_prompts_than_there_are_are_refused(
+    lengths: list[int], vocab_size: int, count: int, length: int
+) -> None:
     with pytest.raises(LlemError) as caught:
-        synthetic(count, length, vocab_size, "x")
+        synthetic(lengths, vocab_size, "x")
     assert str(caught.value) == (
         f"{count} different prompts of {length} tokens don't exist with {vocab_size} token ids;"
         " lower prompts.count or raise prompts.input_tokens"
@@ -80,16 +115,16 @@ def test_more_prompts_than_there_are_are_refused(count: int, length: int, vocab_
 
 
 def test_long_prompts_of_few_token_ids_do_exist() -> None:
-    assert len(synthetic(300, 12, 2, "x")) == 300
+    assert len(synthetic([12] * 300, 2, "x")) == 300
 
 
 def test_a_long_prompt_of_a_large_vocabulary_is_quickly_found_possible() -> None:
-    assert len(synthetic(1, 10_000, 200_000, "x")[0]) == 10_000
+    assert len(synthetic([10_000], 200_000, "x")[0]) == 10_000
 
 
 def test_the_measured_requests_are_those_of_the_experiment() -> None:
     workload = measured(EXPERIMENT, 1000)
-    assert list(workload.prompts) == synthetic(5, 7, 1000, "42/measure")
+    assert list(workload.prompts) == synthetic([7] * 5, 1000, "42/measure")
     assert (workload.output_tokens, workload.batch_size, workload.seed) == (11, 2, 42)
 
 

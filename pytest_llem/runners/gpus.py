@@ -1,0 +1,278 @@
+"""The NVIDIA GPUs of this host, asked through NVML.
+
+NVML is opened for a question and closed again, so that no GPU is kept awake between two of them.
+Whatever it refuses becomes a reason, never an exception.
+"""
+# ruff: noqa: N802  the names of NVML's functions are NVML's own
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Found", "Gpu", "Memory", "Nvml", "look", "temperatures"]
+
+_NO_PERMISSION = 4
+_REASONS = {
+    _NO_PERMISSION: "no permission to use NVIDIA GPUs; check who may read and write /dev/nvidia*,"
+    " or give the container or job access to them",
+    9: "the NVIDIA driver is installed, but its kernel module isn't loaded; restart the machine,"
+    " and see what nvidia-smi says",
+    12: "no NVIDIA driver was found (libnvidia-ml.so.1); install it, or start this container with"
+    " access to the GPUs",
+    13: "the NVIDIA driver is too old for the installed nvidia-ml-py; update the driver",
+    15: "the driver can't reach the GPU any more (it is lost); restart the machine",
+    16: "the GPU must be reset before it can be used; run nvidia-smi --gpu-reset, or restart the"
+    " machine",
+    18: "the NVIDIA driver was updated while the old one is still loaded; restart the machine",
+}
+"""By the numbers of nvmlReturn_t, which are part of NVML's binary interface."""
+
+_NONE = "the NVIDIA driver works, but sees no GPU; see what nvidia-smi says"
+
+_TEMPERATURE_GPU = 0
+"""NVML_TEMPERATURE_GPU: the sensor of the chip itself, the only one that every board has."""
+
+_INDEX = re.compile("[0-9]{1,4}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU.
+
+    Attributes:
+        index: its number among all GPUs of the host, in the order of the PCI bus, as nvidia-smi
+            shows it; of a MIG instance, the number of the GPU it is a part of.
+        uuid: ``GPU-...``, or ``MIG-...`` of an instance.
+        name: the model, ``NVIDIA H100 80GB HBM3``.
+        memory_bytes: all memory, used or not; None where NVML doesn't tell.
+        power_limit_w: the limit in force; None where NVML doesn't tell.
+    """
+
+    index: int
+    uuid: str
+    name: str
+    memory_bytes: int | None
+    power_limit_w: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was found.
+
+    Attributes:
+        gpus: the GPUs that CUDA shows to a program started from here, in CUDA's order.
+        reason: why there are none, or which others there are that can't be used, and what to do;
+            empty where nothing is amiss.
+    """
+
+    gpus: tuple[Gpu, ...] = ()
+    reason: str = ""
+
+
+class Memory(Protocol):
+    """A GPU's memory, in bytes."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+
+
+class Nvml(Protocol):
+    """The functions of ``pynvml`` that are used here. A handle is whatever it hands out."""
+
+    @property
+    def NVMLError(self) -> type[Exception]:
+        """Base of its errors; their ``value`` is NVML's number."""
+
+    def nvmlInit(self) -> None:
+        """Load the driver's library and open it; every call needs one of nvmlShutdown."""
+
+    def nvmlShutdown(self) -> None:
+        """Close it."""
+
+    def nvmlDeviceGetCount(self) -> int:
+        """GPUs of the host, those too that this user may not use."""
+
+    def nvmlDeviceGetHandleByIndex(self, index: int, /) -> object:
+        """GPU by its number, in the order of the PCI bus."""
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str, /) -> object:
+        """GPU, or MIG instance, by its whole UUID."""
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: object, /) -> object:
+        """GPU that a MIG instance is a part of."""
+
+    def nvmlDeviceGetIndex(self, handle: object, /) -> int:
+        """Number of a GPU."""
+
+    def nvmlDeviceGetUUID(self, handle: object, /) -> str:
+        """UUID of a GPU."""
+
+    def nvmlDeviceGetName(self, handle: object, /) -> str:
+        """Model of a GPU."""
+
+    def nvmlDeviceGetMemoryInfo(self, handle: object, /) -> Memory:
+        """Memory of a GPU."""
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: object, /) -> int:
+        """Lowest of all limits that are set, in milliwatts."""
+
+    def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int:
+        """Temperature in whole degrees Celsius."""
+
+
+class _Refused(Exception):
+    """NVML can't be used, or did not answer; the message says why and what to do."""
+
+
+def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> Found:
+    """Look for the GPUs that a program started from here would see.
+
+    Args:
+        nvml: ``pynvml``, or a test's own.
+        environ: ``CUDA_VISIBLE_DEVICES`` is read from it: numbers in the order of the PCI bus,
+            or UUIDs, or the first characters of one.
+    """
+    try:
+        with _opened(nvml) as library:
+            known, wrong = _ask_all(library)
+            chosen = environ.get("CUDA_VISIBLE_DEVICES")
+            if chosen is None or not any(known):
+                reason = wrong or ("" if known else _NONE)
+                return Found(gpus=tuple(gpu for gpu in known if gpu), reason=reason)
+            gpus, note = _visible(library, known, chosen)
+            return Found(gpus=tuple(gpus), reason="; ".join(filter(None, (wrong, note))))
+    except _Refused as refused:
+        return Found(reason=str(refused))
+
+
+def temperatures(uuids: Sequence[str], nvml: Nvml | None = None) -> tuple[float, ...] | None:
+    """Temperatures of some GPUs, in degrees Celsius; None where one of them can't be read.
+
+    Args:
+        uuids: as :class:`Gpu` has them. Of a MIG instance it is the temperature of its GPU.
+        nvml: ``pynvml``, or a test's own.
+    """
+    with contextlib.suppress(_Refused), _opened(nvml) as library:
+        handles = [_board(library, uuid) for uuid in uuids]
+        return tuple(
+            float(library.nvmlDeviceGetTemperature(handle, _TEMPERATURE_GPU)) for handle in handles
+        )
+    return None
+
+
+@contextlib.contextmanager
+def _opened(nvml: Nvml | None) -> Iterator[Nvml]:
+    """NVML for the length of a block; an error of NVML in there is a :class:`_Refused`."""
+    library = _bindings() if nvml is None else nvml
+    try:
+        library.nvmlInit()
+        try:
+            yield library
+        finally:
+            # What was asked for is there by now.
+            with contextlib.suppress(library.NVMLError):
+                library.nvmlShutdown()
+    except library.NVMLError as error:
+        raise _Refused(_reason(error)) from error
+
+
+def _bindings() -> Nvml:
+    try:
+        # What another library warns of is no fault of the tests, whatever -W says.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pynvml
+    except ImportError as error:
+        raise _Refused(
+            f"the package nvidia-ml-py can't be imported ({error}); run: pip install nvidia-ml-py"
+        ) from error
+    library: Nvml = pynvml
+    return library
+
+
+def _reason(error: Exception) -> str:
+    number = getattr(error, "value", None)
+    known = _REASONS.get(number) if isinstance(number, int) else None
+    return known or f"NVML failed: {error} (error {number}); see what nvidia-smi says"
+
+
+def _ask_all(library: Nvml) -> tuple[list[Gpu | None], str]:
+    """GPUs by the numbers that CUDA gives them, None where one doesn't answer; and why not."""
+    known: list[Gpu | None] = []
+    wrong: dict[str, list[str]] = {}
+    for index in range(library.nvmlDeviceGetCount()):
+        try:
+            known.append(_ask(library, library.nvmlDeviceGetHandleByIndex(index), index))
+        except library.NVMLError as error:
+            wrong.setdefault(_reason(error), []).append(str(index))
+            # Those of other jobs are counted by NVML but not by CUDA.
+            if getattr(error, "value", None) != _NO_PERMISSION:
+                known.append(None)
+    return known, "; ".join(
+        f"GPU {', '.join(indices)}: {reason}" for reason, indices in wrong.items()
+    )
+
+
+def _ask(library: Nvml, handle: object, index: int) -> Gpu:
+    memory_bytes = power_limit_w = None
+    # Not every product has these: a board that shares the CPU's memory, a MIG instance.
+    with contextlib.suppress(library.NVMLError):
+        memory_bytes = library.nvmlDeviceGetMemoryInfo(handle).total
+    with contextlib.suppress(library.NVMLError):
+        power_limit_w = library.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000
+    return Gpu(
+        index=index,
+        uuid=library.nvmlDeviceGetUUID(handle),
+        name=library.nvmlDeviceGetName(handle),
+        memory_bytes=memory_bytes,
+        power_limit_w=power_limit_w,
+    )
+
+
+def _visible(library: Nvml, known: Sequence[Gpu | None], chosen: str) -> tuple[list[Gpu], str]:
+    """What CUDA makes of ``CUDA_VISIBLE_DEVICES``, and what is odd about it."""
+    setting = f"CUDA_VISIBLE_DEVICES={chosen!r}"
+    if not chosen.strip():
+        return [], "CUDA_VISIBLE_DEVICES is empty, which hides all GPUs; unset it to use them"
+    shown: list[Gpu] = []
+    for entry in map(str.strip, chosen.split(",")):
+        gpu = _named(library, known, entry)
+        if gpu is None:
+            # The first entry that is no GPU ends the list; -1 is the usual way to say so.
+            if shown and entry.startswith("-"):
+                return shown, ""
+            hidden = "it and all after it are hidden" if shown else "all GPUs are hidden"
+            fix = "name GPUs as nvidia-smi -L lists them, or unset it"
+            what = f"{setting}: {entry!r} names no single GPU that can be used"
+            return shown, f"{what}, so {hidden}; {fix}"
+        if gpu in shown:
+            return [], f"{setting} names GPU {gpu.index} twice, which hides all; name it once"
+        shown.append(gpu)
+    return shown, ""
+
+
+def _named(library: Nvml, known: Sequence[Gpu | None], entry: str) -> Gpu | None:
+    """The one GPU that an entry of ``CUDA_VISIBLE_DEVICES`` means."""
+    if _INDEX.fullmatch(entry):
+        return known[int(entry)] if int(entry) < len(known) else None
+    if entry.startswith("MIG-"):
+        with contextlib.suppress(library.NVMLError):
+            index = library.nvmlDeviceGetIndex(_board(library, entry))
+            return _ask(library, library.nvmlDeviceGetHandleByUUID(entry), index)
+    matching = [gpu for gpu in known if gpu and gpu.uuid.startswith(entry)]
+    return matching[0] if entry.startswith("GPU-") and len(matching) == 1 else None
+
+
+def _board(library: Nvml, uuid: str) -> object:
+    """The whole GPU, also for one of its MIG instances."""
+    handle = library.nvmlDeviceGetHandleByUUID(uuid)
+    if uuid.startswith("MIG-"):
+        return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    return handle
