@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import platform
 import sys
@@ -35,9 +34,6 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print all rows; 0 when there is no problem, else 1."""
     checks = examine()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A path or a processor's name may hold what the terminal can't show.
-        sys.stdout.reconfigure(errors="backslashreplace")
     sys.stdout.write((as_json if options.json else as_text)(checks) + "\n")
     return 0 if is_well(checks) else 1
 

@@ -15,7 +15,7 @@ from typing import Any
 from pytest_llem.cli.check import Check
 from pytest_llem.cli.meters import broken_meters, judge_meters, owner
 from pytest_llem.errors import WorkerError
-from pytest_llem.extensions import BACKENDS, Transport, names
+from pytest_llem.extensions import BACKENDS, Launch, Transport, names
 from pytest_llem.runners.conversation import signal_name
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.runners.local import start
@@ -100,7 +100,7 @@ def _answer(
 ) -> None:
     """Start a worker, note its answer, and end it."""
     try:
-        transport = start(question.backend, log, question.role)
+        transport = start(Launch(backend=question.backend, log=log, role=question.role))
     except OSError as error:
         detail = f"its worker can't be started: {error}"
         fix = f'"{sys.executable}" -c "pass"  # this must work first'

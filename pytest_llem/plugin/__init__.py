@@ -6,7 +6,10 @@ when the first study is collected, or when a report brings a result from an xdis
 
 from __future__ import annotations
 
+import gc
 import importlib
+import sys
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +23,28 @@ from pytest_llem.plugin.naming import (
     named_paths,
     session_name,
 )
-from pytest_llem.plugin.options import add_options
+from pytest_llem.plugin.options import add_options, add_short_option
 
 __all__: list[str] = []
 
 _STUDIES = "pytest_llem.plugin.studies"
 _REPORTING = "pytest_llem.plugin.reporting"
+_PLAN = "pytest_llem.plugin.plan"
+_SCHEMA = "pytest_llem.study.json_schema"
+_DISTRIBUTION = "pytest_llem.plugin.distribution"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options ``--llem-*`` and the ini settings ``llem_*``."""
     add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(parser: pytest.Parser, args: Sequence[str]) -> Iterator[None]:
+    """Add ``--skip-preflight`` when everybody else has added theirs."""
+    yield
+    add_short_option(parser, args)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -52,6 +65,19 @@ def pytest_configure(config: pytest.Config) -> None:
         gatekeeper.load(_REPORTING)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the schema in place of a session; keep pytest-xdist from taking a plan apart."""
+    if config.getoption("llem_schema"):
+        sys.stdout.write(importlib.import_module(_SCHEMA).text() + "\n")
+        return int(pytest.ExitCode.OK)
+    if config.getoption("llem_plan"):
+        for name, value in {"numprocesses": 0, "dist": "no", "distload": False, "tx": []}.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+    return None
+
+
 class _Gatekeeper:
     """Notices studies and results; brings in the rest of the plugin for the first of either."""
 
@@ -59,6 +85,7 @@ class _Gatekeeper:
         self._config = config
         self._named = named_paths(config)
         self._left_out: list[Path] = []
+        self._gc_paused = False
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -78,10 +105,25 @@ class _Gatekeeper:
         if verdict != "collect":
             return None
         self.load(_REPORTING)
+        if gc.isenabled():
+            # A large study makes tens of thousands of items, all of them kept: looking through
+            # them for garbage again and again is a sixth of the time that collecting takes.
+            gc.disable()
+            self._gc_paused = True
         collector: pytest.Collector = self.load(_STUDIES).StudyFile.from_parent(
             parent, path=file_path
         )
         return collector
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Let garbage be collected again when the tests have been."""
+        try:
+            return (yield)
+        finally:
+            if self._gc_paused:
+                gc.enable()
+                self._gc_paused = False
 
     def pytest_report_collectionfinish(self) -> list[str]:
         """Say how to run the studies that were left out."""
@@ -89,6 +131,16 @@ class _Gatekeeper:
         if not self._left_out or self._named:
             return []
         return [left_out(self._left_out, self._config.invocation_params.dir)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Show the plan in place of running anything, where it was asked for."""
+        option = self._config.option
+        failed = session.testsfailed and not option.continue_on_collection_errors
+        if not option.llem_plan or option.collectonly or failed:
+            return None
+        importlib.import_module(_PLAN).show(session)
+        return True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -101,3 +153,9 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+
+    @pytest.hookimpl(wrapper=True, optionalhook=True)
+    def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
+        """Have one xdist worker run all of an experiment."""
+        stock = yield
+        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock)

@@ -7,7 +7,8 @@ of the user find their node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 
 from pytest_llem.errors import LlemError, RunnerError, StudyError
 from pytest_llem.plugin.execute import LlemFailed, Turn, judge, measure, raise_failure
-from pytest_llem.plugin.session import KEY, LlemSession, shown_path
+from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
+from pytest_llem.plugin.naming import shown_path
+from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.records import RunnerSpec
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.outcome import Outcome
@@ -31,37 +34,71 @@ class StudyFile(pytest.Module):
     # Without it pytest would import the YAML file as a Python module.
     obj = None
 
+    def __init__(self, **keywords: Any) -> None:
+        """Begin with nothing known of fixtures."""
+        super().__init__(**keywords)
+        self.fixture_info: dict[Callable[..., None], Any] = {}
+
     def collect(self) -> Iterator[pytest.Collector]:
         """One node for each experiment."""
-        session = self.config.stash[KEY]
+        shown = shown_path(self.config, self.path)
         try:
-            study = load(self.path, shown_path(self.config, self.path))
-            backends = {planned.experiment.backend for planned in study.experiments}
-            runners = {name: session.runner(name, study.runners) for name in sorted(backends)}
+            study, runners, marks = self._read(shown)
         except (StudyError, RunnerError) as error:
             raise self.CollectError(str(error)) from error
-        for planned in study.experiments:
-            yield ExperimentNode.from_parent(
-                self,
-                name=planned.experiment.id,
-                study=study,
-                planned=planned,
-                runner=runners[planned.experiment.backend],
+        for planned, runner in zip(study.experiments, runners, strict=True):
+            name = planned.experiment.id
+            node: ExperimentNode = ExperimentNode.from_parent(
+                self, name=name, study=study, planned=planned, runner=runner, shown=shown
             )
+            for mark in marks.get(name, ()):
+                node.add_marker(mark)
+            yield node
+
+    def _read(self, shown: str) -> tuple[Study, list[RunnerSpec], dict[str, list[Mark]]]:
+        """The study, the runner of each experiment, and the marks of those that have any."""
+        session = self.config.stash[KEY]
+        study = load(self.path, shown, session.choices.surroundings)
+        if study.skipped and session.strict:
+            raise StudyError(sorted({line for point in study.skipped for line in point.reasons}))
+        session.studies[shown] = study
+        made = Marks()
+        found: dict[tuple[str, str | None], RunnerSpec] = {}
+        runners, marks = [], {}
+        for planned in study.experiments:
+            experiment = planned.experiment
+            key = (experiment.backend, experiment.image)
+            if key not in found:
+                found[key] = session.choices.runner(study, experiment)
+            runners.append(found[key])
+            if experiment.marks or experiment.skip or experiment.xfail:
+                marks[experiment.id] = made.of(planned)
+        return study, runners, marks
 
 
 class ExperimentNode(pytest.Collector):
-    """An experiment: its cycles, and a gate where there is something to judge."""
+    """An experiment: its cycles, and a gate where there is something to judge.
+
+    Attributes:
+        runner: where it runs; may be moved to containers once the selection is known.
+        shown: the study's path as messages name it.
+        selected: cycles that are measured by themselves in this session, once that is known.
+        unmet: what it requires and this host lacks.
+        refused: why it can't be isolated from the study's other backends.
+    """
 
     def __init__(
-        self, *, study: Study, planned: Planned, runner: RunnerSpec, **keywords: Any
+        self, *, study: Study, planned: Planned, runner: RunnerSpec, shown: str, **keywords: Any
     ) -> None:
         """Keep what the items need."""
         super().__init__(**keywords)
         self.study = study
         self.planned = planned
         self.runner = runner
-        self.shown = shown_path(self.config, study.path)
+        self.shown = shown
+        self.selected: list[int] = []
+        self.unmet = ""
+        self.refused = ""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Items ``c1`` … ``cN`` and ``gate``."""
@@ -92,16 +129,23 @@ class ExperimentNode(pytest.Collector):
         )
 
 
-def _local(llem_journal: object, llem_models: object) -> None:
-    """Names the fixtures of a measurement on this host."""
+# The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
+# them below each item.
+def _local(request: object, llem_journal: object, llem_models: object) -> None: ...
 
 
-def _docker(llem_journal: object, llem_models: object, llem_docker: object) -> None:
-    """Names the fixtures of a measurement in a container."""
+def _docker(
+    request: object, llem_journal: object, llem_models: object, llem_docker: object
+) -> None: ...
 
 
-def _gate(request: object, llem_journal: object) -> None:
-    """Names the fixtures of a gate; should it measure by itself, it asks for the others."""
+# Should it measure by itself, it asks for the others.
+def _gate(request: object, llem_journal: object) -> None: ...
+
+
+# Pytest asks each item for its callable's signature, and inspect is slow to work one out.
+for _names in (_local, _docker, _gate):
+    vars(_names)["__signature__"] = inspect.signature(_names)
 
 
 class LlemItem(pytest.Function):
@@ -113,10 +157,32 @@ class LlemItem(pytest.Function):
 
     results: dict[str, Any]
 
-    def __init__(self, **keywords: Any) -> None:
-        """Start without results."""
-        super().__init__(**keywords)
+    def __init__(
+        self, *, parent: ExperimentNode, callobj: Callable[..., None], **keywords: Any
+    ) -> None:
+        """Start without results.
+
+        What fixtures a callable needs takes pytest two thirds of an item's cost to work out, and
+        is the same for all items of a study: it is handed on from the first, as pytest does
+        among parametrised tests. Marks may bring fixtures of their own, so not where there are
+        any. There is no public name to read it by; where there is none at all, pytest works it
+        out again.
+        """
+        study = parent.parent
+        shares = isinstance(study, StudyFile) and not parent.own_markers
+        known = study.fixture_info if isinstance(study, StudyFile) and shares else {}
+        super().__init__(parent=parent, callobj=callobj, fixtureinfo=known.get(callobj), **keywords)
+        known.setdefault(callobj, getattr(self, "_fixtureinfo", None))
         self.results = {}
+
+    def setup(self) -> None:
+        """Skip or refuse what can't be made here, before anything is set up for it."""
+        if self.experiment.unmet:
+            pytest.skip(self.experiment.unmet)
+        measures = isinstance(self, MeasurementItem) or not self.experiment.selected
+        if self.experiment.refused and measures:
+            pytest.fail(self.experiment.refused, pytrace=False)
+        super().setup()
 
     @property
     def experiment(self) -> ExperimentNode:
@@ -147,6 +213,17 @@ class LlemItem(pytest.Function):
             shown.reprcrash.lineno = int(line)
             shown.reprcrash.message = excinfo.value.headline
         return shown
+
+    def isolate(self) -> None:
+        """What a container needs to be ready; only known to be one since the selection is."""
+        if self.experiment.runner.mode == "docker":
+            self.fixture("llem_docker")
+
+    def fixture(self, name: str) -> None:
+        """Set up a fixture that the signature doesn't name."""
+        request = self.funcargs["request"]
+        assert isinstance(request, pytest.FixtureRequest)
+        request.getfixturevalue(name)
 
     def measure(self, cycle: int) -> tuple[Turn, Outcome]:
         """Measure a cycle, and put what became of it on this test's report."""
@@ -184,15 +261,17 @@ class MeasurementItem(LlemItem):
         super().__init__(parent=parent, callobj=callobj, **keywords)
         self.cycle = cycle
         experiment = parent.planned.experiment
-        self.add_marker(
-            pytest.mark.llem(
-                backend=experiment.backend,
-                runner=parent.runner.mode,
-                cycle=cycle,
-                gpus=0 if experiment.device == "cpu" else 1,
-            )
+        gpus = 0 if experiment.device == "cpu" else experiment.devices
+        mode = parent.runner.mode
+        self.add_marker(measurement_mark(experiment.backend, mode, cycle, gpus))
+        self.extra_keyword_matches.update(
+            (experiment.backend, mode, *parent.planned.variants.values())
         )
-        self.extra_keyword_matches.update((experiment.backend, parent.runner.mode))
+
+    def setup(self) -> None:
+        """Set up the fixtures, those too that the signature could not name yet."""
+        super().setup()
+        self.isolate()
 
     def runtest(self) -> None:
         """Measure."""
@@ -215,19 +294,12 @@ class GateItem(LlemItem):
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""
         node = self.experiment
-        selected = [
-            item.cycle
-            for item in self.session.items
-            if isinstance(item, MeasurementItem) and item.parent is node
-        ]
+        selected = node.selected
         if not selected:
             selected = list(range(1, node.study.execution.cycles + 1))
-            self._fixture("llem_models")
-            if node.runner.mode == "docker":
-                self._fixture("llem_docker")
             for cycle in selected:
                 self.measure(cycle)
-        verdicts = judge(node.llem, node.planned, selected, node.outcomes)
+        verdicts = judge(node.llem, node.planned, node.shown, selected, node.outcomes)
         result = GateResult(
             study=node.study.name,
             file=node.shown,
@@ -239,10 +311,12 @@ class GateItem(LlemItem):
         self.results["gate"] = to_dict(result)
         self._raise(result)
 
-    def _fixture(self, name: str) -> None:
-        request = self.funcargs["request"]
-        assert isinstance(request, pytest.FixtureRequest)
-        request.getfixturevalue(name)
+    def setup(self) -> None:
+        """A gate that is going to measure by itself needs what measurements need."""
+        super().setup()
+        if not self.experiment.selected:
+            self.fixture("llem_models")
+            self.isolate()
 
     def _raise(self, result: GateResult) -> None:
         failed = [verdict for verdict in result.verdicts if verdict.outcome == "failed"]

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
 
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
+from pytest_llem.extensions import BACKENDS, RUNNERS, Launch, find, names
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.session import LlemSession
 from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
-from pytest_llem.runners import local
 from pytest_llem.runners.conversation import converse
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
 __all__ = ["LlemFailed", "Turn", "judge", "measure", "outcome_of", "raise_failure"]
-
-_CHOSEN_BY_NOBODY = {"auto_detected", "default"}
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -66,12 +64,13 @@ class Turn:
 
 def measure(session: LlemSession, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
-    _gap(session, turn.study)
-    measurement = failure = skipped = raw = None
+    planned, study = turn.planned, turn.study
+    measurement = failure = skipped = raw = gap = None
     try:
+        gap = session.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
         measurement, raw = _converse(session, turn)
     except EngineMissing as error:
-        if turn.runner.source in _CHOSEN_BY_NOBODY and not session.strict:
+        if not turn.runner.chosen and not session.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
         else:
             failure = _failure(error)
@@ -79,7 +78,15 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
         failure = _failure(error)
     except OSError as error:
         failure = Failure(kind="start", message=f"the worker could not be started: {error}")
-    outcome = outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped, raw=raw)
+    except pytest.fail.Exception as error:
+        # Raised into the wait for the worker: by pytest-timeout, where a marker asks for it.
+        fix = "raise the limit that it names, or make the experiment smaller"
+        failure = Failure(kind="timeout", message=str(error), fix=fix)
+    outcome = dataclasses.replace(
+        outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
+        raw=raw,
+        gap=gap,
+    )
     session.keep(turn.study.path, outcome)
     try:
         session.journal.append(outcome)
@@ -91,12 +98,25 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
 def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
     experiment, cycle, journal = turn.planned.experiment, turn.cycle, session.journal
+    if experiment.backend not in names(BACKENDS):
+        raise EngineMissing(
+            f"backend {experiment.backend}: no installed package brings it",
+            kind="missing",
+            fix=f"a version of pytest-llem that has {experiment.backend}, or a package that"
+            f" registers it in the entry-point group {BACKENDS}",
+        )
     where = (turn.file, experiment.id, cycle)
     with (
         SideFile(journal.raw_path(*where)) as side_file,
         watching(session.config, experiment, cycle, side_file) as watcher,
     ):
-        transport = local.start(experiment.backend, journal.log_path(*where))
+        launch = Launch(
+            backend=experiment.backend,
+            log=journal.log_path(*where),
+            argument=turn.runner.argument,
+            environment=experiment.env,
+        )
+        transport = find(RUNNERS, turn.runner.mode)().start(launch)
         measurement = converse(transport, experiment, turn.planned.digest, cycle, watcher)
         name = watcher.keep()
         session.unwritable = session.unwritable or watcher.lost
@@ -113,7 +133,6 @@ def outcome_of(
     measurement: Measurement | None = None,
     failure: Failure | None = None,
     skipped: str | None = None,
-    raw: str | None = None,
     skip_wanted: bool = False,
 ) -> Outcome:
     """What became of a turn, dated now."""
@@ -130,17 +149,8 @@ def outcome_of(
         measurement=measurement,
         failure=failure,
         skipped=skipped,
-        raw=raw,
         skip_wanted=skip_wanted,
     )
-
-
-def _gap(session: LlemSession, study: Study) -> None:
-    """Wait between measurements: not before the first, and not after the last."""
-    gap = study.execution.gaps
-    if session.started and gap != "none":
-        time.sleep(gap)
-    session.started = True
 
 
 def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
@@ -162,14 +172,26 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
 
 
 def judge(
-    session: LlemSession, planned: Planned, selected: Sequence[int], outcomes: Mapping[int, Outcome]
+    session: LlemSession,
+    planned: Planned,
+    file: str,
+    selected: Sequence[int],
+    outcomes: Mapping[int, Outcome],
 ) -> tuple[Verdict, ...]:
-    """The verdicts of a gate over the selected cycles."""
-    missing = [cycle for cycle in selected if cycle not in outcomes]
-    if missing:
+    """The verdicts of a gate over the selected cycles of an experiment of a study file.
+
+    ``outcomes`` are of this process; what they lack is looked for in the session's journals.
+    """
+    if not outcomes.keys() >= set(selected):
+        others = session.elsewhere(file, planned.experiment.id, planned.digest)
+        outcomes = {**others, **outcomes}
+    if missing := [f"c{cycle}" for cycle in selected if cycle not in outcomes]:
         # Judging the rest would pass for a verdict on all of them.
-        cycles = ", ".join(f"c{cycle}" for cycle in missing)
-        reason = f"{cycles} did not run in this process before; with pytest-xdist leave out -n"
+        reason = f"{', '.join(missing)} not in this process nor (yet) in the session's journals; "
+        if session.config.getoption("llem_dist") == "off":
+            reason += "without --llem-dist=off one xdist worker gets the whole experiment"
+        else:
+            reason += f"run the experiment again: pytest {file}::{planned.experiment.id}"
         return (gates.without_cycles("failed", reason, planned.limits),)
     return gates.judge(
         planned.limits,

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-__all__ = ["pytest_llem_modify_report", "pytest_llem_result"]
+if TYPE_CHECKING:
+    from pytest_llem.runners.detect import Detected
+
+__all__ = ["pytest_llem_detect", "pytest_llem_modify_report", "pytest_llem_result"]
+
+
+@pytest.hookspec(firstresult=True)
+def pytest_llem_detect(config: pytest.Config) -> Detected | None:
+    """What there is of Docker on this host, where its files don't tell.
+
+    The first answer that isn't None is taken. It decides about backends that nobody chose a
+    runner for.
+
+    Args:
+        config: of the session.
+    """
 
 
 def pytest_llem_result(item: pytest.Item, result: dict[str, Any]) -> None:

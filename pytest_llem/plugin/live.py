@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.records import Experiment
+from pytest_llem.experiment import Experiment
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
 
-__all__ = ["Watcher", "describe", "watching"]
+__all__ = ["LiveLine", "Watcher", "describe", "watching"]
 
 Uncaptured = Callable[[], AbstractContextManager[Any]]
 
@@ -45,26 +45,58 @@ def _left_s(experiment: Experiment, progress: Progress) -> float | None:
     return None
 
 
-class Watcher(Listener):
-    """Puts raw series into a side file and, on a terminal, progress on the current line.
-
-    Attributes:
-        lost: why the raw series could not be kept, should that be so.
+class LiveLine:
+    """A text on the current line of a terminal; nothing where there is none.
 
     The line is written behind pytest's own text, and taken away again: cursor saved before,
     restored behind, so that pytest goes on where it was.
     """
 
+    def __init__(self, config: pytest.Config) -> None:
+        """Find pytest's terminal writer and what suspends capturing."""
+        self._writer: Any = None
+        self._uncaptured: Uncaptured = contextlib.nullcontext
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        shown = reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
+        quiet = hasattr(config, "workerinput") or config.getoption("verbose") < 0
+        if shown and not quiet:
+            self._writer = config.get_terminal_writer()
+            if capture := config.pluginmanager.get_plugin("capturemanager"):
+                self._uncaptured = capture.global_and_fixture_disabled
+
+    def show(self, text: str) -> None:
+        """Replace the line's text."""
+        if self._writer is None:
+            return
+        room = self._writer.fullwidth - self._writer.width_of_current_line - 2
+        if room >= _MIN_ROOM:
+            self._write(f"{_SAVE}{_CLEAR}  {text[:room]}{_RESTORE}")
+
+    def clear(self) -> None:
+        """Take the text away."""
+        if self._writer is not None:
+            self._write(_CLEAR)
+
+    def _write(self, text: str) -> None:
+        # While a test runs, what is written is captured of it. Past pytest's writer, which would
+        # count the line's characters as its own.
+        with self._uncaptured():
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+
+class Watcher(Listener):
+    """Puts raw series into a side file, and progress on the live line.
+
+    Attributes:
+        lost: why the raw series could not be kept, should that be so.
+    """
+
     def __init__(
-        self,
-        terminal: tuple[Any, Uncaptured] | None,
-        experiment: Experiment,
-        cycle: int,
-        side_file: SideFile,
+        self, line: LiveLine, experiment: Experiment, cycle: int, side_file: SideFile
     ) -> None:
-        """Take pytest's terminal writer and what suspends capturing; None for no terminal."""
-        self._writer: Any = terminal[0] if terminal else None
-        self._uncaptured: Uncaptured = terminal[1] if terminal else contextlib.nullcontext
+        """Take what to show it on, what is measured, and where its raw series go."""
+        self._line = line
         self._experiment = experiment
         self._cycle = cycle
         self._side_file = side_file
@@ -89,24 +121,7 @@ class Watcher(Listener):
 
     def progress(self, progress: Progress) -> None:
         """Replace the live line."""
-        if self._writer is None:
-            return
-        room = self._writer.fullwidth - self._writer.width_of_current_line - 2
-        if room >= _MIN_ROOM:
-            text = describe(self._experiment, self._cycle, progress)[:room]
-            self._write(f"{_SAVE}{_CLEAR}  {text}{_RESTORE}")
-
-    def clear(self) -> None:
-        """Take the live line away."""
-        if self._writer is not None:
-            self._write(_CLEAR)
-
-    def _write(self, text: str) -> None:
-        # While a test runs, what is written is captured of it. Past pytest's writer, which would
-        # count the line's characters as its own.
-        with self._uncaptured():
-            sys.stdout.write(text)
-            sys.stdout.flush()
+        self._line.show(describe(self._experiment, self._cycle, progress))
 
 
 @contextlib.contextmanager
@@ -114,16 +129,8 @@ def watching(
     config: pytest.Config, experiment: Experiment, cycle: int, side_file: SideFile
 ) -> Iterator[Watcher]:
     """A watcher for one measurement; its line is gone afterwards."""
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    shown = reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
-    quiet = hasattr(config, "workerinput") or config.getoption("verbose") < 0
-    terminal = None
-    if shown and not quiet:
-        capture = config.pluginmanager.get_plugin("capturemanager")
-        suspend = capture.global_and_fixture_disabled if capture else contextlib.nullcontext
-        terminal = (config.get_terminal_writer(), suspend)
-    watcher = Watcher(terminal, experiment, cycle, side_file)
+    line = LiveLine(config)
     try:
-        yield watcher
+        yield Watcher(line, experiment, cycle, side_file)
     finally:
-        watcher.clear()
+        line.clear()

@@ -14,7 +14,14 @@ from typing import Literal
 
 import pytest
 
-__all__ = ["SESSION_NAME", "is_study", "left_out", "named_paths", "session_name"]
+__all__ = [
+    "SESSION_NAME",
+    "is_study",
+    "left_out",
+    "named_paths",
+    "session_name",
+    "shown_path",
+]
 
 SESSION_NAME = pytest.StashKey[str]()
 
@@ -59,3 +66,11 @@ def session_name(config: pytest.Config) -> str:
     worker_input = getattr(config, "workerinput", {})
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return str(worker_input.get("llem_session") or f"{moment}-{os.urandom(2).hex()}")
+
+
+def shown_path(config: pytest.Config, path: Path) -> str:
+    """A path as messages name it: relative to where pytest was called, when below it."""
+    for base in (config.invocation_params.dir, config.rootpath):
+        if path.is_relative_to(base):
+            return str(path.relative_to(base))
+    return str(path)

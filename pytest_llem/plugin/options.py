@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-__all__ = ["add_options"]
+__all__ = ["add_options", "add_short_option"]
 
 _RUNNER_OPTIONS = ("pytorch", "vllm", "tensorrt")
+_SHORT = "--skip-preflight"
+_SKIP_PREFLIGHT: dict[str, Any] = {
+    "dest": "llem_skip_preflight",
+    "action": "store_true",
+    "default": None,
+    "help": "Start containers without looking first whether Docker works.",
+}
 
 
 def add_options(parser: pytest.Parser) -> None:
     """Add everything to the group ``llem`` of pytest's help."""
-    group = parser.getgroup("llem", "LLM inference energy benchmarks")
+    group = _group(parser)
     for backend in _RUNNER_OPTIONS:
         group.addoption(
             f"--llem-runner-{backend}",
@@ -49,7 +58,98 @@ def add_options(parser: pytest.Parser) -> None:
         default=None,
         help="Fail whatever is not a clean pass: skipped, estimated, integrity flagged.",
     )
+    group.addoption(
+        "--llem-dist",
+        dest="llem_dist",
+        choices=("auto", "off"),
+        metavar="{auto,off}",
+        help="With pytest-xdist: auto has one worker run all of an experiment; off leaves its items"
+        " to xdist, one by one.",
+    )
+    group.addoption("--llem-skip-preflight", **_SKIP_PREFLIGHT)
+    _add_execution(group)
     _add_settings(parser)
+
+
+def _add_execution(group: Any) -> None:
+    group.addoption(
+        "--llem-cycles",
+        dest="llem_cycles",
+        type=_count,
+        metavar="N",
+        help="Repetitions of each experiment, whatever a study says.",
+    )
+    group.addoption(
+        "--llem-gaps",
+        dest="llem_gaps",
+        type=_gaps,
+        metavar="GAPS",
+        help="Rest between measurements, whatever a study says: thermal, none or seconds.",
+    )
+    group.addoption(
+        "--llem-warmup",
+        dest="llem_warmup",
+        type=_warmup,
+        metavar="N",
+        help="Warm-up requests before each measurement, or none, whatever a study says.",
+    )
+    group.addoption(
+        "--llem-plan",
+        dest="llem_plan",
+        action="store_true",
+        default=None,
+        help="Measure nothing; show what would be measured, where, and how long it may take.",
+    )
+    group.addoption(
+        "--llem-schema",
+        dest="llem_schema",
+        action="store_true",
+        default=None,
+        help="Print the JSON Schema of studies, for editors, and exit.",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _warmup(text: str) -> int | str:
+    return text if text == "none" else _count(text)
+
+
+def _gaps(text: str) -> float | str:
+    if text in {"thermal", "none"}:
+        return text
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not thermal, none or a number of seconds")
+    return seconds
+
+
+def add_short_option(parser: pytest.Parser, args: Sequence[str]) -> None:
+    """Add ``--skip-preflight``, unless a plugin or an initial conftest has it already.
+
+    The name is a common one, and a second owner would be an error of the whole session.
+
+    Args:
+        parser: with all options of others.
+        args: the command line, which may have to hold what others require.
+    """
+    try:
+        _, unknown = parser.parse_known_and_unknown_args([_SHORT, *args])
+    except pytest.UsageError:
+        return  # It's taken, and wants a value; or pytest is about to say what else is wrong.
+    if _SHORT in unknown:
+        _group(parser).addoption(_SHORT, **_SKIP_PREFLIGHT)
+
+
+def _group(parser: pytest.Parser) -> pytest.OptionGroup:
+    return parser.getgroup("llem", "LLM inference energy benchmarks")
 
 
 def _pair(text: str) -> str:
@@ -81,8 +181,14 @@ def _add_settings(parser: pytest.Parser) -> None:
         help="Where backends run, a line each: backend = runner.",
     )
     parser.addini(
+        "llem_images",
+        type="linelist",
+        default=[],
+        help="Container images of backends, a line each: backend = image.",
+    )
+    parser.addini(
         "llem_results_dir",
         type="string",
-        default="results",
-        help="Directory for results, relative to the root directory.",
+        default="",
+        help="Directory for results, relative to the root directory; by default results.",
     )

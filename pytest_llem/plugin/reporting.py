@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.plugin.naming import SESSION_NAME
-from pytest_llem.plugin.session import results_folder, shown_path
+from pytest_llem.plugin.naming import SESSION_NAME, shown_path
+from pytest_llem.plugin.session import results_folder
 from pytest_llem.reports import files, json_report, terminal
 from pytest_llem.reports.collected import Collected, GateResult
+from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
 from pytest_llem.wire import from_dict
 
-__all__ = ["Reporting", "receive", "register"]
+__all__ = ["Reporting", "receive", "register", "show", "shown"]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -35,6 +37,18 @@ def receive(config: pytest.Config, report: pytest.TestReport) -> None:
         config.stash[_KEY].receive(vars(report)["llem"])
 
 
+def show(config: pytest.Config, notices: Sequence[str]) -> None:
+    """Print what was noticed before the first test; not in an xdist worker."""
+    if _KEY in config.stash:
+        config.stash[_KEY].show(notices)
+
+
+def shown(config: pytest.Config, notices: Sequence[str]) -> None:
+    """Don't repeat what was printed already."""
+    if _KEY in config.stash:
+        config.stash[_KEY].shown(notices)
+
+
 class Reporting:
     """The results of a session, and what is written of them."""
 
@@ -46,10 +60,16 @@ class Reporting:
         """
         self._config = config
         self._outcomes: list[Outcome] = []
-        self._gates: list[GateResult] = []
+        self._gates: dict[str, GateResult] = {}
+        self._notices: dict[str, None] = {}
+        self._shown: set[str] = set()
+        self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
         self._json: Path | None = None
-        if path := config.getoption("llem_json"):
+        path = config.getoption("llem_json")
+        # A session that runs nothing must not write an empty report over a full one.
+        idle = ("collectonly", "setupplan", "llem_plan")
+        if path and not any(getattr(config.option, name, False) for name in idle):
             self._json = config.invocation_params.dir / path
             try:
                 files.check_writable(self._json)
@@ -57,25 +77,61 @@ class Reporting:
                 raise pytest.UsageError(f"--llem-json: {error}") from error
 
     def receive(self, results: dict[str, Any]) -> None:
-        """Take outcomes and verdicts of one test."""
+        """Take outcomes and verdicts of one test, and what its process noticed."""
+        self._notices |= dict.fromkeys(results.get("notices", ()))
+        for point in results.get("skipped_points", ()):
+            # Under xdist every worker has collected the same.
+            if point not in self._skipped_points:
+                self._skipped_points.append(point)
         self._outcomes += [from_dict(Outcome, data) for data in results.get("outcomes", [])]
         if "gate" in results:
-            self._gates.append(from_dict(GateResult, results["gate"]))
+            gate = from_dict(GateResult, results["gate"])
+            # Should this be another try, it stands for all before.
+            self._gates[gate.node] = gate
+
+    def show(self, notices: Sequence[str]) -> None:
+        """Print what was noticed before the first test; the summary doesn't repeat it."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        for line in notices:
+            if reporter is not None and line not in self._shown:
+                reporter.write_line(line)
+        self.shown(notices)
+
+    def shown(self, notices: Sequence[str]) -> None:
+        """Note what was printed."""
+        self._shown.update(notices)
 
     @property
     def _collected(self) -> Collected:
-        return Collected(self._outcomes, self._gates)
+        return Collected(self._outcomes, list(self._gates.values()))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a session that was to measure and didn't; write the report."""
-        wanted = [outcome for outcome in self._outcomes if not outcome.skip_wanted]
-        if wanted and not any(outcome.measurement for outcome in wanted):
+        if self._config.pluginmanager.has_plugin("dsession"):
+            self._take_lost()
+        results = self._collected.experiments().values()
+        wanted = [o for result in results for o in result.outcomes if not o.skip_wanted]
+        if wanted and not any(outcome.measurement for outcome in self._outcomes):
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:
             self._write(session, self._json)
+
+    def _take_lost(self) -> None:
+        """Take from the journals what xdist workers measured and didn't live to report."""
+
+        def key(outcome: Outcome) -> tuple[object, ...]:
+            return outcome.node, outcome.digest, outcome.cycle, outcome.finished
+
+        known = set(map(key, self._outcomes))
+        journaled, _ = read(results_folder(self._config))
+        lost = [outcome for outcome in journaled if key(outcome) not in known]
+        self._outcomes += lost
+        for outcome in lost:
+            name = f"{outcome.experiment} cycle {outcome.cycle}"
+            self._said.append(f"{name}: from the journal, its xdist worker was lost")
 
     def _write(self, session: pytest.Session, path: Path) -> None:
         data = json_report.document(
@@ -83,6 +139,8 @@ class Reporting:
             session=self._config.stash[SESSION_NAME],
             environment=environment(self._config.rootpath),
             exit_status=int(session.exitstatus),
+            notices=list(self._notices),
+            skipped_points=self._skipped_points,
         )
         self._config.hook.pytest_llem_modify_report(config=self._config, report=data)
         try:
@@ -98,8 +156,11 @@ class Reporting:
         table = list(terminal.lines(self._collected)) if self._outcomes or self._gates else []
         if (folder := results_folder(self._config)).exists():
             self._said.append(f"results: {shown_path(self._config, folder)}")
-        if not table and not self._said:
+        late = [line for line in self._notices if line not in self._shown]
+        if hasattr(self._config.option, "dist") and self._config.option.dist != "no":
+            late += list(terminal.left_out(self._skipped_points))
+        if not table and not self._said and not late:
             return
         terminalreporter.section("llem")
-        for line in (*table, *self._said):
+        for line in (*table, *late, *self._said):
             terminalreporter.line(line)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llem.errors import ResultsError, RunnerError
-from pytest_llem.extensions import BACKENDS, names
+from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME
-from pytest_llem.records import RunnerSpec
-from pytest_llem.results.journal import Journal
+from pytest_llem.plugin.rest import Rests
+from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.runners.resolve import parse_pairs, resolve
-from pytest_llem.study.schema import nearest
+from pytest_llem.study.load import Study
 
-_WELL_KNOWN = ("pytorch", "vllm", "tensorrt")
-"""Backends with an option of their own, installed or not."""
+if TYPE_CHECKING:
+    from pytest_llem.runners.gpus import Found
 
-__all__ = ["KEY", "LlemSession", "results_folder", "shown_path"]
+__all__ = ["KEY", "LlemSession", "results_folder"]
 
 
 class LlemSession:
@@ -28,50 +26,29 @@ class LlemSession:
 
     Attributes:
         config: pytest's.
+        choices: what is set outside of studies.
+        rests: gaps between measurements.
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
+        studies: collected so far.
         outcomes: (study file, experiment) to cycle to what became of it.
-        started: whether a measurement was made already, so that a gap is due before the next.
         unwritable: why results can't be kept any more, should that be so.
     """
 
     def __init__(self, config: pytest.Config) -> None:
         """Read the options."""
+        self.config = config
+        self.choices = Choices(config)
+        self.rests = Rests(config)
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
+        self.studies: dict[str, Study] = {}
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
-        self.started = False
         self.unwritable: ResultsError | None = None
-        self.config = config
+        self._notices: dict[str, None] = {}
+        self._reported = False
         self._journal: Journal | None = None
-
-    def runner(self, backend: str, study: Mapping[str, str]) -> RunnerSpec:
-        """Where a backend of a study runs.
-
-        Raises:
-            RunnerError: when the winning source names no runner, or a setting can't be read.
-        """
-        variable = f"LLEM_RUNNER_{backend.upper()}"
-        cli, ini = self._settings()
-        sources = {
-            "cli": cli,
-            "env": {backend: os.environ.get(variable, "")},
-            "study": study,
-            "ini": ini,
-        }
-        return resolve(backend, sources)
-
-    def _settings(self) -> tuple[dict[str, str], dict[str, str]]:
-        """What the command line and the ini file say; a backend nobody knows is a typo."""
-        cli = _cli_runners(self.config)
-        ini = parse_pairs(self.config.getini("llem_runners"), "ini llem_runners")
-        known = {*_WELL_KNOWN, *names(BACKENDS)}
-        for source, values in (("cli", cli), ("ini llem_runners", ini)):
-            for name in values:
-                if name not in known:
-                    hint = nearest(name, known)
-                    raise RunnerError(f"{source}: unknown backend {name!r}; {hint}")
-        return cli, ini
+        self._gpus: Found | None = None
 
     @property
     def journal(self) -> Journal:
@@ -90,6 +67,45 @@ class LlemSession:
         """Remember an outcome for the gate of its experiment."""
         self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
 
+    def notice(self, line: str) -> None:
+        """Something the user should know, said once."""
+        self._notices[line] = None
+
+    def news(self) -> dict[str, Any]:
+        """Notices and skipped points for the controller, as plain data; the first time only."""
+        if self._reported:
+            return {}
+        self._reported = True
+        data = {"notices": self.notices, "skipped_points": self.skipped_points}
+        return data if any(data.values()) else {}
+
+    @property
+    def skipped_points(self) -> list[dict[str, Any]]:
+        """Points of the studies' grids that can't be measured, as plain data."""
+        return [
+            {
+                "file": file,
+                "study": study.name,
+                "experiment": point.name,
+                "reasons": list(point.reasons),
+            }
+            for file, study in self.studies.items()
+            for point in study.skipped
+        ]
+
+    @property
+    def notices(self) -> list[str]:
+        """All that was noticed so far."""
+        return list(self._notices)
+
+    def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
+        """An experiment's cycles in the journals of all the session's processes."""
+        wanted = (file, experiment, digest)
+        outcomes, _ = read(results_folder(self.config))
+        found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
+        # Of a cycle that was run again the last counts, as it does within a process.
+        return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
+
     def close(self) -> None:
         """Close the journal."""
         if self._journal:
@@ -97,27 +113,12 @@ class LlemSession:
 
 
 KEY = pytest.StashKey[LlemSession]()
+_FOLDER = pytest.StashKey[Path]()
 
 
 def results_folder(config: pytest.Config) -> Path:
     """Where the results of the session go."""
-    root = config.rootpath / config.getini("llem_results_dir")
-    return Path(root) / config.stash[SESSION_NAME]
-
-
-def _cli_runners(config: pytest.Config) -> dict[str, str]:
-    """Both spellings of the command line's choice; the specific one wins."""
-    pairs: Sequence[str] = config.getoption("llem_runner") or []
-    found = parse_pairs(pairs, "--llem-runner")
-    for backend in _WELL_KNOWN:
-        if value := config.getoption(f"llem_runner_{backend}"):
-            found[backend] = value
-    return found
-
-
-def shown_path(config: pytest.Config, path: Path) -> str:
-    """A path as messages name it: relative to where pytest was called, when below it."""
-    for base in (config.invocation_params.dir, config.rootpath):
-        if path.is_relative_to(base):
-            return str(path.relative_to(base))
-    return str(path)
+    if _FOLDER not in config.stash:
+        given = config.getini("llem_results_dir") or Choices(config).user.settings.results_dir
+        config.stash[_FOLDER] = config.rootpath / (given or "results") / config.stash[SESSION_NAME]
+    return config.stash[_FOLDER]

@@ -32,10 +32,16 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentResult:
-    """An experiment with all its cycles."""
+    """An experiment with all its cycles.
+
+    Attributes:
+        outcomes: one for each cycle: of its last try, should there be several.
+        replaced: of the tries before that.
+    """
 
     outcomes: tuple[Outcome, ...]
     gate: GateResult | None
+    replaced: tuple[Outcome, ...] = ()
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -50,7 +56,12 @@ class ExperimentResult:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Outcomes and gates in the order they came in."""
+    """Outcomes and gates in the order they came in.
+
+    Attributes:
+        outcomes: of a cycle there are several where something, such as pytest-rerunfailures,
+            ran its test again.
+    """
 
     outcomes: Sequence[Outcome]
     gates: Sequence[GateResult]
@@ -63,6 +74,16 @@ class Collected:
             grouped.setdefault(key, []).append(outcome)
         gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
         return {
-            key: ExperimentResult(outcomes=tuple(grouped.get(key, ())), gate=gates.get(key))
+            key: _result(grouped.get(key, ()), gates.get(key))
             for key in [*grouped, *(key for key in gates if key not in grouped)]
         }
+
+
+def _result(outcomes: Sequence[Outcome], gate: GateResult | None) -> ExperimentResult:
+    """The last try of each cycle counts, as it does for the gate."""
+    last = {outcome.cycle: outcome for outcome in outcomes}
+    return ExperimentResult(
+        outcomes=tuple(last.values()),
+        gate=gate,
+        replaced=tuple(outcome for outcome in outcomes if outcome is not last[outcome.cycle]),
+    )

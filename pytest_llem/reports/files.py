@@ -18,9 +18,9 @@ def check_writable(path: Path) -> None:
     Raises:
         ResultsError: when the path is a directory, or its directory can't be made or written.
     """
-    if path.is_dir():
-        raise ResultsError(f"{path} is a directory; name a file")
     try:
+        if path.is_dir():  # which may fail: in a folder nobody may look into, for one
+            raise ResultsError(f"{path} is a directory; name a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -42,7 +42,8 @@ def write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise ResultsError(f"{path} can't be written: {error.strerror}") from error
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ResultsError(f"{path} can't be written: {reason}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llem.reports.collected import Collected
@@ -13,7 +14,13 @@ SCHEMA_VERSION = 1
 
 
 def document(
-    collected: Collected, *, session: str, environment: dict[str, Any], exit_status: int
+    collected: Collected,
+    *,
+    session: str,
+    environment: dict[str, Any],
+    exit_status: int,
+    notices: Sequence[str] = (),
+    skipped_points: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Plain JSON data of a session.
 
@@ -22,6 +29,8 @@ def document(
         session: name of its results directory.
         environment: of the host.
         exit_status: of pytest.
+        notices: what was said about runners, settings and order.
+        skipped_points: points of grids that could not be measured, with reasons.
     """
     return {
         "schema_version": SCHEMA_VERSION,
@@ -41,5 +50,7 @@ def document(
             }
             for (study, file, experiment), result in collected.experiments().items()
         ],
+        "notices": list(notices),
+        "skipped_points": [dict(point) for point in skipped_points],
         "gates": [{**to_dict(gate), "outcome": gate.outcome} for gate in collected.gates],
     }

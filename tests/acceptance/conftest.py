@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,51 @@ HEADER = """\
 """
 """Nine lines short: what a study adds begins on line 9."""
 
+PLUGINS = {
+    "asyncio": ["asyncio"],
+    "html": ["html", "html_fixtures", "metadata"],
+    "randomly": ["randomly"],
+    "rerunfailures": ["rerunfailures"],
+    "timeout": ["timeout"],
+}
+"""Plugins that some of the tests are about, to all the names that block them."""
+
+
+def addopts(*wanted: str) -> str:
+    """``PYTEST_ADDOPTS`` that keeps the ``PLUGINS`` out, installed or not, but the wanted ones."""
+    names = [name for plugin in PLUGINS.keys() - set(wanted) for name in PLUGINS[plugin]]
+    return " ".join(f"-p no:{name}" for name in sorted(names))
+
+
+def ids(result: pytest.RunResult) -> list[str]:
+    """Node ids without the file, as ``--collect-only -q`` lists them."""
+    lines = [line for line in result.outlines if "::" in line]
+    return [line.split()[0].partition("::")[2] for line in lines]
+
+
+def ran(result: pytest.RunResult) -> list[str]:
+    """Node ids without the file, each with its outcome, in the order that ``-v`` prints them."""
+    found = []
+    for line in result.outlines:
+        if match := re.match(r"\S+?::(\S+) ([A-Z]+)\b", line):
+            found.append(f"{match[1]} {match[2]}")
+        elif match := re.match(r"\[gw\d+\].* ([A-Z]+) \S+?::(\S+)", line):
+            found.append(f"{match[2]} {match[1]}")  # as pytest-xdist has it
+    return found
+
 
 class Project:
     """A user's project: a folder ``benchmarks`` with studies, and pytest to run there."""
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pytester = pytester
         self.folder = pytester.mkdir("benchmarks")
+        self._monkeypatch = monkeypatch
+        self.switch_on()
+
+    def switch_on(self, *plugins: str) -> None:
+        """Let these of the ``PLUGINS`` take part, and none of the others."""
+        self._monkeypatch.setenv("PYTEST_ADDOPTS", addopts(*plugins))
 
     def study(self, body: str, name: str = "s.study.yaml", header: str = HEADER) -> Path:
         """Write a study of the common fields and a body that begins on line 9."""
@@ -38,8 +77,13 @@ class Project:
         path.write_text(textwrap.dedent(header) + textwrap.dedent(body))
         return path
 
-    def run(self, *arguments: str) -> pytest.RunResult:
-        """Run pytest in a process of its own, as a user would; no cache of other runs."""
+    def run(self, *arguments: str, gaps: str | None = "none") -> pytest.RunResult:
+        """Run pytest in a process of its own, as a user would; no cache of other runs.
+
+        No gaps unless the test is about them: a host with a sensor would wait to cool down.
+        """
+        if gaps is not None and "no:llem" not in arguments:
+            arguments = (*arguments, f"--llem-gaps={gaps}")
         return self.pytester.runpytest_subprocess(*arguments)
 
     def report(self, name: str = "report.json") -> dict[str, Any]:
@@ -68,5 +112,4 @@ def marked(token: str) -> list[psutil.Process]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    return Project(pytester)
+    return Project(pytester, monkeypatch)

@@ -1,117 +1,194 @@
-"""The documents say what the code does: examples load, and no name is left out."""
+"""The documents say what the code does: examples load, tables are current, links lead somewhere."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
+from docs import build_reference
+from pytest_llem.errors import StudyError
+from pytest_llem.extensions import WELL_KNOWN
 from pytest_llem.metrics import METRICS
-from pytest_llem.plugin.options import add_options
-from pytest_llem.records import Execution, Experiment, Prompts, Warmup
+from pytest_llem.runners import images, resolve
+from pytest_llem.study import user_config
+from pytest_llem.study.checks import LATER, NOT_YET
 from pytest_llem.study.load import load
+from tests.acceptance.conftest import Project
+from tests.documents import PAGES, ROOT, Written, written
 
-ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "benchmarks" / "models"
-PAGES = sorted(
-    path for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md") if path.exists()
-)
-RECORDS = (Experiment, Prompts, Warmup, Execution)
+pytestmark = pytest.mark.once
 
-
-def studies() -> list[Any]:
-    """Every YAML block that is a whole study, named by page and number."""
-    found = []
-    for page in PAGES:
-        blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        wholes = [block for block in blocks if re.search(r"^model:", block, re.MULTILINE)]
-        found += [
-            pytest.param(block, id=f"{page.stem}-{number}")
-            for number, block in enumerate(wholes, 1)
-        ]
-    return found
+RUN = "run: python docs/build_reference.py"
 
 
-def rows(*names: str) -> list[list[str]]:
-    """Cells of all table rows of some pages; of all pages when none is named."""
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def rows(name: str) -> list[list[str]]:
+    """Cells of all table rows of a page."""
     return [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
-        for page in PAGES
-        if not names or page.name in names
-        for line in page.read_text().splitlines()
+        for line in page(name).splitlines()
         if line.startswith("|")
     ]
 
 
-class Recorder:
-    """Takes the place of pytest's parser, its group included, and notes what is added."""
-
-    def __init__(self) -> None:
-        self.options: list[str] = []
-        self.settings: list[str] = []
-        self.getgroup = lambda *_: self
-
-    def addoption(self, *names: str, **_: object) -> None:
-        self.options += names
-
-    def addini(self, name: str, **_: object) -> None:
-        self.settings.append(name)
+def block(name: str, language: str, holds: str) -> str:
+    """The block of a page that holds a text."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```", page(name), re.DOTALL | re.MULTILINE)
+    (found,) = [text for text in blocks if holds in text]
+    return str(found)
 
 
-@pytest.fixture
-def added() -> Recorder:
-    recorder = Recorder()
-    add_options(cast(pytest.Parser, recorder))
-    return recorder
+# --- studies -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", studies())
-def test_every_study_in_the_documents_loads(text: str, tmp_path: Path) -> None:
-    shutil.copytree(MODELS, tmp_path / "models")
-    path = tmp_path / "example.study.yaml"
-    path.write_text(text)
-    study = load(path, path.name)
-    assert study.experiments
-    for planned in study.experiments:
+@pytest.mark.parametrize("study", written(), ids=str)
+def test_every_study_in_the_documents_loads(study: Written, tmp_path: Path) -> None:
+    loaded = load(study.lay_out(tmp_path), "example.study.yaml")
+    assert loaded.experiments
+    assert not loaded.skipped
+    for planned in loaded.experiments:
         if "models/" in planned.experiment.model:
             assert Path(planned.experiment.model).is_dir()
 
 
 def test_there_are_studies_in_the_documents() -> None:
-    assert len(studies()) >= 4
+    assert len(written()) >= 12
+
+
+def test_names_that_the_documents_give_are_those_of_their_studies(tmp_path: Path) -> None:
+    found = set()
+    for number, study in enumerate(written()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found |= {p.experiment.id for p in load(study.lay_out(folder), "s").experiments}
+    named = re.findall(r"`((?:batch_size|backend|split)-[\w-]+)`", page("study.md"))
+    assert len(named) >= 6
+    assert set(named) <= found
+
+
+def test_the_users_settings_in_the_documents_are_all_taken(tmp_path: Path) -> None:
+    path = tmp_path / user_config.NAME
+    path.write_text(block("runners.md", "yaml", "default_backend"), encoding="utf-8")
+    found = user_config.load(path, path.name, WELL_KNOWN, [])
+    assert found.problems == ()
+    assert found.settings.cycles == 5
+
+
+def test_errors_in_the_documents_are_those_that_are_printed(tmp_path: Path) -> None:
+    path = tmp_path / "a.study.yaml"
+    path.write_text(
+        "model: models/tiny-llama\nweights: random\nbach_size: 4\nprompts: {cuont: 3}\n"
+        "sweep: {dtype: [float32, int8], seed: {from: 4, to: 1, steps: 2}}\n"
+        "expect: {tokens_per_s: {min: 1}}\n"
+    )
+    with pytest.raises(StudyError) as caught:
+        load(path, path.name)
+    assert block("study.md", "text", path.name) == f"{caught.value}\n"
+
+
+def test_left_out_settings_in_the_documents_are_those_that_are_printed(tmp_path: Path) -> None:
+    path = tmp_path / user_config.NAME
+    path.write_text("runners: {pytorch: local, vlm: docker}\ncycels: 3\nwarmup: {prompts: 0}\n")
+    printed = user_config.load(path, path.name, WELL_KNOWN, []).problems
+    assert block("runners.md", "text", "vlm") == "\n".join(printed) + "\n"
+
+
+def test_the_plan_in_the_documents_is_the_one_that_is_printed(project: Project) -> None:
+    shutil.copytree(ROOT / "benchmarks" / "models", project.folder / "models")
+    study = next(study for study in written() if str(study) == "study-1")
+    (project.folder / "batching.study.yaml").write_text(study.text)
+    result = project.run("benchmarks", "--llem-plan", gaps=None)
+    plan = block("study.md", "text", "batching (")
+    start = result.outlines.index(plan.splitlines()[0])
+    assert result.outlines[start : start + plan.count("\n")] == plan.splitlines()
+
+
+# --- the reference -------------------------------------------------------------------------
+
+
+def test_the_reference_is_current() -> None:
+    assert build_reference.PAGE.read_text(encoding="utf-8") == build_reference.page(), RUN
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompts.source", "{source: a.jsonl}"),
+        ("warmup.until_stable", "{until_stable: true}"),
+        ("precision", "0.02"),
+        ("phases", "true"),
+        ("worker", "reuse"),
+        ("execution.max_failures", "{max_failures: 3}"),
+        ("execution.time_budget_s", "{time_budget_s: 60}"),
+    ],
+)
+def test_what_the_reference_marks_as_not_in_this_version_is_refused(
+    field: str, value: str, tmp_path: Path
+) -> None:
+    assert field in LATER
+    path = tmp_path / "a.study.yaml"
+    path.write_text(f"model: org/m\n{field.partition('.')[0]}: {value}\n")
+    with pytest.raises(StudyError, match=NOT_YET):
+        load(path, path.name)
+
+
+def test_the_reference_marks_nothing_else() -> None:
+    assert page("reference.md").count(f"{NOT_YET}*") == len(LATER)
+    assert len(LATER) == 7
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_every_metric_stands_in_a_table(metric: str) -> None:
+def test_every_metric_has_its_formula_in_a_table(metric: str) -> None:
     found = [row for row in rows("methodology.md") if f"`{metric}`" in row[0]]
     assert len(found) == 1
     assert found[0][1] == METRICS[metric].unit
 
 
+# --- runners -------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("record", "name"),
-    [(record, field.name) for record in RECORDS for field in dataclasses.fields(record)],
-    ids=str,
+    "line",
+    [
+        resolve.DETECTED,
+        resolve.NOT_DETECTED,
+        resolve.MIXED,
+        resolve.elevated(["vllm", "pytorch"]),
+        resolve.refused(["vllm", "pytorch"]),
+    ],
+    ids=str.split,
 )
-def test_every_field_of_a_study_stands_in_a_table(record: type, name: str) -> None:
-    wanted = next(field for field in dataclasses.fields(record) if field.name == name)
-    found = [row for row in rows("study.md") if row[0] == f"`{name}`"]
-    if name == "options":
-        found = [row for row in rows("study.md") if f"`{name}`" in " ".join(row)]
-    assert found
-    if isinstance(wanted.default, (int, float)):
-        assert str(wanted.default) in {row[2] for row in found}
-    elif isinstance(wanted.default, str) and wanted.default:
-        assert f"`{wanted.default}`" in {row[2] for row in found}
+def test_lines_about_runners_are_quoted_as_they_are_printed(line: str) -> None:
+    assert f"`{line}`" in [cell for row in rows("runners.md") for cell in row]
 
 
-def test_every_option_and_setting_is_explained(added: Recorder) -> None:
-    text = "\n".join(page.read_text() for page in PAGES)
-    words = set(re.findall(r"[\w-]+", text))
-    missing = [name for name in (*added.options, *added.settings) if name not in words]
-    assert "--llem-json" in added.options
-    assert not missing
+def test_default_images_are_those_of_the_code() -> None:
+    found = {row[0]: row[1] for row in rows("runners.md") if row[0].strip("`") in images.DEFAULTS}
+    assert found == {f"`{name}`": f"`{image}`" for name, image in images.DEFAULTS.items()}
+
+
+# --- links ---------------------------------------------------------------------------------
+
+
+def anchors(path: Path) -> set[str]:
+    """Of the headings of a page, as sites that show Markdown make them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.M)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_between_pages_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        other = (path.parent / name).resolve() if name else path
+        assert other.exists(), target
+        assert not anchor or anchor in anchors(other), target

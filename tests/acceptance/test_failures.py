@@ -10,6 +10,8 @@ import pytest
 
 from tests.acceptance.conftest import Project, marked
 
+pytestmark = pytest.mark.once
+
 CYCLE = "id: a\nexecution: {cycles: 1}\n"
 
 

@@ -11,6 +11,8 @@ import pytest
 from pytest_llem.results.journal import read
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:

@@ -12,8 +12,8 @@ import time
 
 import pytest
 
+from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.live import describe
-from pytest_llem.records import Experiment
 from pytest_llem.runners.conversation import Progress
 from tests.acceptance.conftest import HEADER, Project
 
@@ -65,6 +65,15 @@ def test_a_terminal_shows_phase_progress_and_time_left(
     rest = re.sub(r"\x1b7\x1b\[K[^\x1b]*\x1b8|\x1b\[K", "", text)
     assert "a c1  " not in rest
     assert "1 passed" in re.sub(r"\x1b\[[0-9;]*m", "", rest)
+
+
+def test_a_terminal_counts_a_gap_down(project: Project) -> None:
+    project.study("id: a\nexecution: {cycles: 2, gaps: 1.6}\n")
+    text = run_on_terminal(project)
+    gaps = re.findall(r"\x1b7\x1b\[K  a c2  gap  (\d) s left\x1b8", text)
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] == "2"
+    assert "1" in gaps
 
 
 def test_nothing_of_it_without_a_terminal(project: Project) -> None:

@@ -16,7 +16,10 @@ import pytest
 
 from tests.acceptance.conftest import HEADER, Project, marked
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process adoption is Linux's")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(sys.platform != "linux", reason="process adoption is Linux's"),
+]
 
 # What a study says so that its worker stays in a phase: in a C call that holds the interpreter
 # wherever the engine is called, with a process of the engine's own in another process group.

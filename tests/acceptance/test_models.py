@@ -6,6 +6,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.once
+
 STUDY = """\
 execution: {cycles: 1}
 experiments:
@@ -72,7 +74,7 @@ def test_experiments_that_the_user_skips_stop_nobody(bad: Project) -> None:
 
 def test_a_gate_that_measures_by_itself_asks_too(bad: Project) -> None:
     result = bad.run("benchmarks/s.study.yaml::empty::gate")
-    result.assert_outcomes(failed=1)
+    result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["Models can't be used: 1 problem(s) found", "  1. *config.json *"])
     assert bad.journal() == []
 

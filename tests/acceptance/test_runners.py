@@ -6,6 +6,8 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
+pytestmark = pytest.mark.once
+
 CYCLE = "id: a\nexecution: {cycles: 1}\n"
 
 
@@ -40,7 +42,13 @@ def test_a_docker_item_is_an_error_with_a_fix(project: Project) -> None:
     )
     (measurement,) = project.report()["measurements"]
     assert measurement["failure"]["kind"] == "setup"
-    assert measurement["runner"] == {"mode": "docker", "image": "img", "source": "cli"}
+    assert measurement["runner"] == {
+        "mode": "docker",
+        "argument": None,
+        "image": "img",
+        "source": "cli",
+        "image_source": "runner",
+    }
 
 
 @pytest.mark.parametrize("value", ["podman", "docker:", "local:x"])

@@ -52,3 +52,12 @@ def test_only_what_was_measured_is_summed_up() -> None:
 def test_nothing_measured_has_no_summary() -> None:
     (result,) = Collected([outcome(measurement=None, skipped="x")], []).experiments().values()
     assert (result.measurements, result.summary) == ([], {})
+
+
+def test_the_last_try_of_a_cycle_counts_and_the_ones_before_are_told_apart() -> None:
+    failed = outcome(measurement=None, failure=Failure(kind="raised", message="boom"))
+    given = [failed, outcome(cycle=2), outcome(measurement=measurement(metrics={"energy_j": 2.0}))]
+    (result,) = Collected(given, []).experiments().values()
+    assert result.outcomes == (given[2], given[1])
+    assert result.replaced == (failed,)
+    assert len(result.measurements) == 2

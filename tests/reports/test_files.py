@@ -28,9 +28,10 @@ def test_an_older_report_is_replaced(tmp_path: Path) -> None:
 def test_a_text_that_can_not_be_written_leaves_the_older_report_whole(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     write(path, "old")
-    with pytest.raises(UnicodeEncodeError):
+    with pytest.raises(ResultsError, match=r"report\.json can't be written: .*surrogates"):
         write(path, "half of it\ud800")
     assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_directory_in_place_of_the_report_is_told_and_nothing_left_behind(tmp_path: Path) -> None:
@@ -76,3 +77,9 @@ def test_checking_tells_of_a_file_in_place_of_the_folder(tmp_path: Path, name: s
     with pytest.raises(ResultsError, match=r"report\.json can't be written: "):
         check_writable(tmp_path / name)
     assert (tmp_path / "file").read_text() == "in the way"
+
+
+def test_checking_tells_of_a_name_that_can_not_be(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="can't be written: File name too long"):
+        check_writable(tmp_path / ("a" * 300) / "report.json")
+    assert list(tmp_path.iterdir()) == []

@@ -42,6 +42,8 @@ def test_a_session_is_described() -> None:
         "environment",
         "measurements",
         "experiments",
+        "notices",
+        "skipped_points",
         "gates",
     ]
     assert found["schema_version"] == SCHEMA_VERSION

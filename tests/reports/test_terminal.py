@@ -177,3 +177,17 @@ def widest(judgement: str) -> int:
     )
     found = list(lines(Collected([wide], [gate(verdict(judgement), experiment=name)])))
     return max(map(len, found[1:3]))
+
+
+def test_a_cycle_that_was_run_again_is_counted_once_and_told_of() -> None:
+    failed = outcome(measurement=None, failure=Failure(kind="raised", message="boom"))
+    skipped = outcome(measurement=None, skipped="no engine")
+    tries = [failed, skipped, measured(ttft_p50_s=9.0), measured(ttft_p50_s=1.0)]
+    _, _, row, _, *notes = lines(Collected(tries, []))
+    assert row.split()[:2] == ["a", "1/1"]
+    assert "1.00 s" in row
+    assert notes == [
+        "a: c1: the last try counts; one before: boom",
+        "a: c1: the last try counts; one before: no engine",
+        "a: c1: the last try counts; one before: measured",
+    ]

@@ -1,0 +1,175 @@
+"""``--llem-plan``: what would be measured, in place of measuring it."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_llem.plugin.collect import ExperimentNode, GateItem, LlemItem, MeasurementItem
+from pytest_llem.plugin.naming import shown_path
+from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.reports.plan import StudyPlan, Turn, lines
+from pytest_llem.results import journal
+from pytest_llem.runners.fetch import Stock, Supply
+from pytest_llem.runners.thermal import Place, gap_s
+
+__all__ = ["show"]
+
+_SESSIONS = 20
+_OUTCOMES = 2000
+"""Older sessions aren't read once the newer ones have told so much: a plan should come at once."""
+
+_NO_STUDY = "llem: no study among the collected tests; name one: pytest --llem-plan benchmarks"
+_NOT_SELECTED = "llem: nothing to plan, as nothing of the collected studies is selected"
+
+_Cycle = tuple[ExperimentNode, int]
+_Identity = tuple[str, str]
+"""Digest of an experiment, and where it ran."""
+
+
+def show(session: pytest.Session) -> None:
+    """Print the plan of the selected items.
+
+    Args:
+        session: collected, and settled where everything runs.
+    """
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    items = [item for item in session.items if isinstance(item, LlemItem)]
+    reporter.write_line("")
+    for line in _lines(session.config, items):
+        reporter.write_line(line)
+
+
+def _lines(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[str]:
+    if items:
+        yield from lines(list(_plans(config, items)))
+    elif KEY in config.stash and config.stash[KEY].studies:
+        yield _NOT_SELECTED
+    else:
+        yield _NO_STUDY
+
+
+def _plans(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[StudyPlan]:
+    """A plan for each study, in the order of their first items."""
+    stock = Stock()
+    idlers = {item: reason for item in items if (reason := _idle(item))}
+    turns = _turns(config, list(_cycles(items, idlers)))
+    studies: dict[Path, list[LlemItem]] = {}
+    for item in items:
+        studies.setdefault(item.path, []).append(item)
+    for path, selected in studies.items():
+        node = selected[0].experiment
+        own = turns.get(path, [])
+        experiments = {turn.experiment.id: turn.experiment for turn in own}
+        yield StudyPlan(
+            name=node.study.name,
+            file=node.shown,
+            execution=node.study.execution,
+            in_study=len(node.study.experiments),
+            selected=len({item.experiment for item in selected}),
+            turns=own,
+            gates=sum(isinstance(item, GateItem) and item not in idlers for item in selected),
+            supplies=[_shown(config, each) for each in stock.supplies(experiments.values())],
+            left_out=[(point.name, point.reasons) for point in node.study.skipped],
+            not_made=_grouped({item: idlers[item] for item in selected if item in idlers}),
+        )
+
+
+def _idle(item: LlemItem) -> tuple[str, str] | None:
+    """Why an item would not measure, under the word for it."""
+    node = item.experiment
+    if (mark := item.get_closest_marker("skip")) is not None:
+        return "skipped", str(mark.kwargs.get("reason") or (mark.args or ["no reason given"])[0])
+    if node.unmet:
+        return "unmet", node.unmet
+    return ("refused", node.refused) if node.refused else None
+
+
+def _grouped(
+    idlers: Mapping[LlemItem, tuple[str, str]],
+) -> dict[tuple[str, str], list[str]]:
+    """Word and reason to experiments, ordered by the word."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for item, why in sorted(idlers.items(), key=lambda pair: pair[1][0]):
+        found.setdefault(why, {})[item.experiment.name] = None
+    return {why: list(names) for why, names in found.items()}
+
+
+def _cycles(items: Sequence[LlemItem], idlers: Collection[LlemItem]) -> Iterator[_Cycle]:
+    """What would be measured, in order; a gate without a selected cycle measures all."""
+    with_cycles = {item.experiment for item in items if isinstance(item, MeasurementItem)}
+    for item in items:
+        node = item.experiment
+        if item in idlers:
+            continue
+        if isinstance(item, MeasurementItem):
+            yield node, item.cycle
+        elif node not in with_cycles:
+            yield from ((node, cycle) for cycle in range(1, node.study.execution.cycles + 1))
+
+
+def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[Turn]]:
+    """The measurements of each study, with what is known of their times."""
+    positions = {
+        (path, planned.experiment.id): position
+        for path, study in {node.path: node.study for node, _ in cycles}.items()
+        for position, planned in enumerate(study.experiments)
+    }
+    known = _known(config, {_identity(node) for node, _ in cycles})
+    found: dict[Path, list[Turn]] = {}
+    previous: Place | None = None
+    for node, cycle in cycles:
+        gaps = node.study.gaps
+        place = (node.shown, node.name, cycle)
+        turn = Turn(
+            experiment=node.planned.experiment,
+            cycle=cycle,
+            runner=node.runner,
+            position=positions[node.path, node.name],
+            gap_s=gap_s(previous, place, gaps.between_experiments, gaps.between_cycles),
+            thermal=gaps.mode == "thermal",
+        )
+        if (busy_s := known.get(_identity(node))) is not None:
+            turn = dataclasses.replace(turn, known_s=busy_s + turn.idle_s)
+        found.setdefault(node.path, []).append(turn)
+        previous = place
+    return found
+
+
+def _identity(node: ExperimentNode) -> _Identity:
+    return node.planned.digest, node.runner.mode
+
+
+def _known(config: pytest.Config, wanted: Collection[_Identity]) -> dict[_Identity, float]:
+    """Median seconds that measurements took in earlier sessions, without their idle phases."""
+    results = results_folder(config).parent
+    sessions = {path.parent for path in results.glob("*/journal.*.jsonl")}
+    # They are named by the time at which they began.
+    newest = sorted(sessions, key=lambda path: path.name, reverse=True)[:_SESSIONS]
+    found: dict[_Identity, list[float]] = {}
+    count = 0
+    for folder in newest:
+        if count >= _OUTCOMES:
+            break
+        outcomes, _ = journal.read(folder)
+        count += len(outcomes)
+        for outcome in outcomes:
+            identity = (outcome.digest, outcome.runner.mode)
+            if outcome.measurement is not None and identity in wanted:
+                windows = outcome.measurement.windows
+                busy_s = sum(w.duration_s for w in windows if w.phase != "idle")
+                found.setdefault(identity, []).append(busy_s)
+    return {identity: statistics.median(times) for identity, times in found.items()}
+
+
+def _shown(config: pytest.Config, supply: Supply) -> Supply:
+    """A directory as messages name it."""
+    if not Path(supply.model).is_absolute():
+        return supply
+    return dataclasses.replace(supply, model=shown_path(config, Path(supply.model)))
