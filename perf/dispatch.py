@@ -31,7 +31,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llem.records import Experiment, Prompts
+from pytest_llem.experiment import Experiment, Prompts
+from pytest_llem.extensions import Launch
 from pytest_llem.runners import local
 from pytest_llem.runners.conversation import converse
 
@@ -66,7 +67,7 @@ def experiment(engine: str) -> Experiment:
 def measured(wanted: Experiment, log: Path) -> dict[str, float]:
     """Wall time of one measurement, and of it the sum of the windows."""
     start_s = time.perf_counter()
-    result = converse(local.start(wanted.backend, log), wanted, "d" * 64, 1)
+    result = converse(local.start(Launch(backend=wanted.backend, log=log)), wanted, "d" * 64, 1)
     wall_s = time.perf_counter() - start_s
     return {"wall_s": wall_s, "phases_s": sum(window.duration_s for window in result.windows)}
 
