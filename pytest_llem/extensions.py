@@ -35,6 +35,7 @@ __all__ = [
     "Workload",
     "abilities",
     "find",
+    "known_backends",
     "names",
 ]
 
@@ -218,6 +219,11 @@ class Transport(Protocol):
 
     def log_tail(self, lines: int) -> str:
         """The last lines of what it wrote to standard error."""
+
+
+def known_backends() -> tuple[str, ...]:
+    """Backends that a study may name: the well-known, and what is installed."""
+    return tuple(sorted({*WELL_KNOWN, *names(BACKENDS)}))
 
 
 def names(group: str) -> list[str]:

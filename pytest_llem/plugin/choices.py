@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llem.errors import RunnerError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import BACKENDS, RUNNERS, WELL_KNOWN, names
+from pytest_llem.extensions import RUNNERS, WELL_KNOWN, known_backends, names
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.records import RunnerSpec
 from pytest_llem.runners import images, resolve
@@ -34,12 +34,6 @@ class Choices:
     def __init__(self, config: pytest.Config) -> None:
         """Take pytest's options and settings."""
         self._config = config
-        self._resolved: dict[tuple[str, str | None], RunnerSpec] = {}
-
-    @functools.cached_property
-    def backends(self) -> tuple[str, ...]:
-        """Backends that may be named."""
-        return tuple(sorted({*WELL_KNOWN, *names(BACKENDS)}))
 
     @functools.cached_property
     def other_runners(self) -> tuple[str, ...]:
@@ -53,7 +47,7 @@ class Choices:
         if path is None:
             return user_config.Found(UserConfig())
         shown = shown_path(self._config, path)
-        return user_config.load(path, shown, self.backends, self.other_runners)
+        return user_config.load(path, shown, known_backends(), self.other_runners)
 
     @functools.cached_property
     def detected(self) -> Detected:
@@ -136,15 +130,15 @@ class Choices:
     def _refuse_unknown(self, source: str, found: Mapping[str, str]) -> None:
         """A backend that nobody knows is a typo, and never ignored."""
         for name in found:
-            if name not in self.backends:
-                hint = nearest(name, self.backends)
+            if name not in known_backends():
+                hint = nearest(name, known_backends())
                 raise RunnerError(f"{source}: unknown backend {name!r}; {hint}")
 
     def _above(self, what: str) -> dict[str, Mapping[str, str]]:
         """What beats a study."""
         variables = {
             backend: os.environ.get(f"LLEM_{what.upper()}_{backend.upper()}", "")
-            for backend in self.backends
+            for backend in known_backends()
         }
         return {"cli": self._cli, "env": variables}
 

@@ -162,8 +162,8 @@ class LlemItem(pytest.Function):
     ) -> None:
         """Start without results.
 
-        What fixtures a callable needs takes pytest two thirds of an item's cost to work out, and
-        is the same for all items of a study: it is handed on from the first, as pytest does
+        What fixtures a callable needs takes pytest more than half of an item's cost to work out,
+        and is the same for all items of a study: it is handed on from the first, as pytest does
         among parametrised tests. Marks may bring fixtures of their own, so not where there are
         any. There is no public name to read it by; where there is none at all, pytest works it
         out again.

@@ -76,7 +76,6 @@ def _plans(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[StudyPl
             turns=own,
             gates=sum(isinstance(item, GateItem) and item not in idlers for item in selected),
             supplies=[_shown(config, each) for each in stock.supplies(experiments.values())],
-            left_out=[(point.name, point.reasons) for point in node.study.skipped],
             not_made=_grouped({item: idlers[item] for item in selected if item in idlers}),
         )
 

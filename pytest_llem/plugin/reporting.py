@@ -102,13 +102,18 @@ class Reporting:
         self._shown.update(notices)
 
     @property
+    def _distributed(self) -> bool:
+        """Whether xdist's workers collect and run, and this process hears of it only."""
+        return self._config.pluginmanager.has_plugin("dsession")
+
+    @property
     def _collected(self) -> Collected:
         return Collected(self._outcomes, list(self._gates.values()))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a session that was to measure and didn't; write the report."""
-        if self._config.pluginmanager.has_plugin("dsession"):
+        if self._distributed:
             self._take_lost()
         results = self._collected.experiments().values()
         wanted = [o for result in results for o in result.outcomes if not o.skip_wanted]
@@ -157,7 +162,7 @@ class Reporting:
         if (folder := results_folder(self._config)).exists():
             self._said.append(f"results: {shown_path(self._config, folder)}")
         late = [line for line in self._notices if line not in self._shown]
-        if hasattr(self._config.option, "dist") and self._config.option.dist != "no":
+        if self._distributed:
             late += list(terminal.left_out(self._skipped_points))
         if not table and not self._said and not late:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -14,9 +14,6 @@ from pytest_llem.plugin.rest import Rests
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.study.load import Study
-
-if TYPE_CHECKING:
-    from pytest_llem.runners.gpus import Found
 
 __all__ = ["KEY", "LlemSession", "results_folder"]
 
@@ -48,7 +45,6 @@ class LlemSession:
         self._notices: dict[str, None] = {}
         self._reported = False
         self._journal: Journal | None = None
-        self._gpus: Found | None = None
 
     @property
     def journal(self) -> Journal:

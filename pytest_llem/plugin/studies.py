@@ -32,8 +32,6 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     for problem in session.choices.user.problems:
         session.notice(problem)
     reporting.shown(config, session.choices.user.problems)
-    if config.option.llem_plan:  # which lists them itself
-        return list(session.choices.user.problems)
     return [*session.choices.user.problems, *terminal.left_out(session.skipped_points)]
 
 

@@ -63,7 +63,6 @@ class StudyPlan:
         turns: what would be measured, in order.
         gates: how many would judge that.
         supplies: models of what would be measured, named as they are to be shown.
-        left_out: names of invalid points of the grid, with what is wrong.
         not_made: label and reason to the selected experiments that would not be measured for it.
     """
 
@@ -75,7 +74,6 @@ class StudyPlan:
     turns: Sequence[Turn]
     gates: int = 0
     supplies: Sequence[Supply] = ()
-    left_out: Sequence[tuple[str, Sequence[str]]] = ()
     not_made: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
@@ -178,13 +176,6 @@ def _supply(supply: Supply) -> Iterator[str]:
 
 
 def _not_made(plan: StudyPlan) -> Iterator[str]:
-    if plan.left_out:
-        count = len(plan.left_out)
-        texts = [f"{_counted(count, 'point')} of the grid, as invalid:"]
-        texts += [f"{name}: {'; '.join(why)}" for name, why in plan.left_out[:_NAMES]]
-        if count > _NAMES:
-            texts.append(f"and {count - _NAMES} more")
-        yield from _row("left out", texts)
     for label, reasons in groupby(plan.not_made.items(), key=lambda item: item[0][0]):
         yield from _row(label, [f"{_names(names)}: {reason}" for (_, reason), names in reasons])
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import WELL_KNOWN
 
 __all__ = [
     "CONFIG",
@@ -35,7 +36,6 @@ __all__ = [
     "refused",
 ]
 
-_HUB_BACKENDS = frozenset({"pytorch", "vllm", "tensorrt"})
 _OWN_WAYS = frozenset({"cache_dir", "download_dir", "token", "hf_token"})
 """Options with which an engine looks elsewhere, or as somebody else, than this check would."""
 
@@ -154,7 +154,7 @@ def check(uses: Iterable[Use], hub: Callable[[], Hub | None] = find_hub) -> list
 
 def asks_hub(experiment: Experiment) -> bool:
     """Whether the model of an experiment that names no directory is one of the hub."""
-    return experiment.backend in _HUB_BACKENDS and _OWN_WAYS.isdisjoint(experiment.options)
+    return experiment.backend in WELL_KNOWN and _OWN_WAYS.isdisjoint(experiment.options)
 
 
 def listed(problems: Sequence[Problem]) -> str:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import BACKENDS, WELL_KNOWN, names
+from pytest_llem.extensions import known_backends
 from pytest_llem.metrics import METRICS
 from pytest_llem.study.identity import NAME
 from pytest_llem.study.keys import DockerSettings, Execution, Requires
@@ -93,7 +93,7 @@ def text(backends: Collection[str] | None = None) -> str:
         backends: names that may stand for a backend; by default all that a study may name here.
     """
     if backends is None:
-        backends = {*WELL_KNOWN, *names(BACKENDS)}
+        backends = known_backends()
     return json.dumps(schema(backends), indent=2, ensure_ascii=False)
 
 

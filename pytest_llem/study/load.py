@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import BACKENDS, WELL_KNOWN, abilities, names
+from pytest_llem.extensions import abilities, known_backends
 from pytest_llem.records import Limit
 from pytest_llem.study import checks
 from pytest_llem.study.axes import axes
@@ -103,7 +103,7 @@ def load(path: Path, shown: str, surroundings: Surroundings = Surroundings()) ->
     Raises:
         StudyError: with every problem of the file.
     """
-    backends = tuple(sorted({*WELL_KNOWN, *names(BACKENDS)}))
+    backends = known_backends()
     problems = Problems()
     files, whole = layers(path, shown, _FIELDS | set(backends), problems)
     head = header(files[0].document, surroundings, backends, problems)

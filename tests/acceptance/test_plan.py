@@ -268,10 +268,12 @@ def test_backends_that_cant_be_isolated_are_refused(project: Project) -> None:
 
 def test_points_of_the_grid_that_are_invalid_are_listed(project: Project) -> None:
     project.study("sweep: {output_tokens: [1, 0, 2]}\nexecution: {cycles: 1}\n")
-    found = plan(project.run("benchmarks", "--llem-plan"))
-    start = found.index("  left out     1 point of the grid, as invalid:")
-    assert found[start + 1].startswith("               output_tokens-0: ")
-    assert "  2 experiments x 1 cycle = 2 measurements" in found
+    result = project.run("benchmarks", "--llem-plan")
+    start = result.outlines.index(
+        "benchmarks/s.study.yaml: 1 point of the grid left out, as invalid:"
+    )
+    assert result.outlines[start + 1].endswith("  (output_tokens-0)")
+    assert "  2 experiments x 1 cycle = 2 measurements" in result.outlines
 
 
 def test_what_the_user_skips_is_said_and_not_counted(project: Project) -> None:

@@ -46,7 +46,6 @@ def test_a_plan_reads_like_this() -> None:
             supply(model="models/tiny-llama", place="directory", random=True, size_bytes=1234),
             supply(model="org/model", revision="v1", size_bytes=2_500_000_000),
         ],
-        left_out=[("d", ["s.study.yaml:3: batch_size: should be greater than 0"])],
         not_made={
             ("refused", "Multi-backend study requires Docker isolation."): ["e"],
             ("unmet", "requires 2 GPUs, 0 found"): ["f", "g"],
@@ -69,8 +68,6 @@ def test_a_plan_reads_like_this() -> None:
         "  asleep       idle 6 min, gaps at most 12 min (thermal)",
         "  total        at least 16 min, 28 min with the longest gaps",
         "               9 of 12 measurements known from earlier sessions",
-        "  left out     1 point of the grid, as invalid:",
-        "               d: s.study.yaml:3: batch_size: should be greater than 0",
         "  refused      e: Multi-backend study requires Docker isolation.",
         "  unmet        f, g: requires 2 GPUs, 0 found",
     ]
@@ -221,16 +218,6 @@ def test_a_model_stands_with_its_size_or_why_there_is_none(
 
 
 # --- what is left out -----------------------------------------------------------------------
-
-
-def test_of_many_points_the_first_are_listed() -> None:
-    points = [(f"p{n}", [f"s.study.yaml:{n}: wrong", "and more"]) for n in range(12)]
-    found = row("left out", study(left_out=points))
-    assert found[:2] == [
-        "12 points of the grid, as invalid:",
-        "p0: s.study.yaml:0: wrong; and more",
-    ]
-    assert found[-2:] == ["p9: s.study.yaml:9: wrong; and more", "and 2 more"]
 
 
 def test_of_many_experiments_with_one_reason_the_first_are_named() -> None:
