@@ -27,9 +27,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Figure, Measurement, Reading, RunnerSpec, Window
+from pytest_llem.records import Figure, Measurement, Reading, Window
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import to_dict

@@ -8,19 +8,11 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
+from pytest_llem.demands import Limit, RunnerSpec
 from pytest_llem.experiment import Experiment, Prompts
 from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import (
-    Figure,
-    Limit,
-    Measurement,
-    Reading,
-    RequestTiming,
-    RunnerSpec,
-    Verdict,
-    Window,
-)
+from pytest_llem.records import Figure, Measurement, Reading, RequestTiming, Verdict, Window
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners.detect import Detected

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pytest_llem"
 # A module imports only from rows above its own, and within its own row.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
-    ("metrics", "rules", "records", "experiment", "extensions", "wire"),
+    ("demands", "metrics", "rules", "records", "experiment", "extensions", "wire"),
     ("backends", "meters", "worker"),
     ("results", "study"),
     ("runners",),

@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.demands import Limit, RunnerSpec
 from pytest_llem.errors import RunnerError
 from pytest_llem.experiment import Experiment, Prompts, Warmup
 from pytest_llem.records import (
     Failure,
     Figure,
-    Limit,
     Measurement,
     Reading,
     RequestTiming,
-    RunnerSpec,
     Summary,
     Verdict,
     Window,

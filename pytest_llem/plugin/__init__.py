@@ -104,7 +104,6 @@ class _Gatekeeper:
             self._left_out.append(file_path)
         if verdict != "collect":
             return None
-        self.load(_REPORTING)
         if gc.isenabled():
             # A large study makes tens of thousands of items, all of them kept: looking through
             # them for garbage again and again is a sixth of the time that collecting takes.

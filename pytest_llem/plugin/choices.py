@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import RUNNERS, WELL_KNOWN, known_backends, names
 from pytest_llem.plugin.naming import shown_path
-from pytest_llem.records import RunnerSpec
 from pytest_llem.runners import images, resolve
 from pytest_llem.runners.detect import Detected, detect
 from pytest_llem.study import user_config

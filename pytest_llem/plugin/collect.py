@@ -7,6 +7,7 @@ of the user find their node.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,18 +15,19 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.errors import LlemError, RunnerError, StudyError
-from pytest_llem.plugin.execute import LlemFailed, Turn, judge, measure, raise_failure
+from pytest_llem.demands import RunnerSpec
+from pytest_llem.errors import RunnerError, StudyError
 from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
-from pytest_llem.records import RunnerSpec
-from pytest_llem.reports.collected import GateResult
-from pytest_llem.results.outcome import Outcome
 from pytest_llem.study.load import Planned, Study, load
-from pytest_llem.wire import to_dict
 
-__all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile"]
+__all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile", "running"]
+
+
+def running() -> Any:
+    """The module with what items do when they run: nothing that collecting should pay for."""
+    return importlib.import_module("pytest_llem.plugin.running")
 
 
 class StudyFile(pytest.Module):
@@ -112,22 +114,6 @@ class ExperimentNode(pytest.Collector):
         """The session's state."""
         return self.config.stash[KEY]
 
-    @property
-    def outcomes(self) -> dict[int, Outcome]:
-        """What became of the cycles so far."""
-        return self.llem.outcomes.get((self.study.path, self.name), {})
-
-    def turn(self, cycle: int, node: str) -> Turn:
-        """A cycle, about to be measured by the test of that id."""
-        return Turn(
-            study=self.study,
-            planned=self.planned,
-            runner=self.runner,
-            cycle=cycle,
-            file=self.shown,
-            node=node,
-        )
-
 
 # The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
 # them below each item.
@@ -201,18 +187,7 @@ class LlemItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Our failures are written for the study's reader; all others as pytest would."""
-        if not isinstance(excinfo.value, LlemFailed):
-            if isinstance(excinfo.value, LlemError):
-                return f"{self.experiment.shown}:{self.line}: {excinfo.value}"
-            return super().repr_failure(excinfo, *args)
-        shown = excinfo.getrepr(style="value")
-        if shown.reprcrash is not None:
-            # Where summaries and editors point: the study, not this plugin.
-            file, _, line = excinfo.value.where.rpartition(":")
-            shown.reprcrash.path = file
-            shown.reprcrash.lineno = int(line)
-            shown.reprcrash.message = excinfo.value.headline
-        return shown
+        return running().represented(self, excinfo) or super().repr_failure(excinfo, *args)
 
     def isolate(self) -> None:
         """What a container needs to be ready; only known to be one since the selection is."""
@@ -224,32 +199,6 @@ class LlemItem(pytest.Function):
         request = self.funcargs["request"]
         assert isinstance(request, pytest.FixtureRequest)
         request.getfixturevalue(name)
-
-    def measure(self, cycle: int) -> tuple[Turn, Outcome]:
-        """Measure a cycle, and put what became of it on this test's report."""
-        turn = self.experiment.turn(cycle, self.nodeid)
-        outcome = measure(self.experiment.llem, turn)
-        self.keep(outcome)
-        self.ihook.pytest_llem_result(item=self, result=to_dict(outcome))
-        if (error := self.experiment.llem.unwritable) is not None:
-            # What was measured is in memory and goes into the report; more would be lost.
-            self.session.shouldfail = f"llem: {error}"
-            fix = "fix: free space there, or set llem_results_dir to another place"
-            raise LlemFailed(turn.where, "results can't be kept", [str(error), fix])
-        return turn, outcome
-
-    def keep(self, outcome: Outcome) -> None:
-        """Put an outcome on this test's report: plain data, scalars for junit, the log's end."""
-        self.results.setdefault("outcomes", []).append(to_dict(outcome))
-        if outcome.failure and outcome.failure.log_tail:
-            self.add_report_section("call", "worker log", outcome.failure.log_tail)
-        if outcome.measurement is None or isinstance(self, GateItem):
-            return
-        for name, figure in outcome.measurement.metrics.items():
-            if figure.value is not None:
-                # An estimate must not pass for a measurement where only its name is seen.
-                key = "llem.estimated" if figure.quality == "estimated" else "llem"
-                self.user_properties.append((f"{key}.{name}", figure.value))
 
 
 class MeasurementItem(LlemItem):
@@ -275,8 +224,7 @@ class MeasurementItem(LlemItem):
 
     def runtest(self) -> None:
         """Measure."""
-        turn, outcome = self.measure(self.cycle)
-        raise_failure(turn, outcome, strict=self.experiment.llem.strict)
+        running().run_measurement(self)
 
 
 class GateItem(LlemItem):
@@ -293,23 +241,7 @@ class GateItem(LlemItem):
 
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""
-        node = self.experiment
-        selected = node.selected
-        if not selected:
-            selected = list(range(1, node.study.execution.cycles + 1))
-            for cycle in selected:
-                self.measure(cycle)
-        verdicts = judge(node.llem, node.planned, node.shown, selected, node.outcomes)
-        result = GateResult(
-            study=node.study.name,
-            file=node.shown,
-            node=self.nodeid,
-            experiment=node.name,
-            cycles=len(selected),
-            verdicts=verdicts,
-        )
-        self.results["gate"] = to_dict(result)
-        self._raise(result)
+        running().run_gate(self)
 
     def setup(self) -> None:
         """A gate that is going to measure by itself needs what measurements need."""
@@ -317,13 +249,3 @@ class GateItem(LlemItem):
         if not self.experiment.selected:
             self.fixture("llem_models")
             self.isolate()
-
-    def _raise(self, result: GateResult) -> None:
-        failed = [verdict for verdict in result.verdicts if verdict.outcome == "failed"]
-        if failed:
-            title = f"gate of {result.experiment} failed"
-            first = failed[0].where
-            lines = [v.text if v.where == first else f"{v.text}  [{v.where}]" for v in failed]
-            raise LlemFailed(first, title, lines)
-        if result.outcome == "skipped":
-            pytest.skip("; ".join(verdict.text for verdict in result.verdicts))

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.extensions import BACKENDS, RUNNERS, Launch, find, names
 from pytest_llem.plugin.live import watching
-from pytest_llem.plugin.session import LlemSession
-from pytest_llem.records import Failure, Measurement, RunnerSpec, Verdict
+from pytest_llem.plugin.run import Run
+from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
@@ -62,15 +63,15 @@ class Turn:
         return f"{self.file}:{self.planned.line}"
 
 
-def measure(session: LlemSession, turn: Turn) -> Outcome:
+def measure(run: Run, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
     planned, study = turn.planned, turn.study
     measurement = failure = skipped = raw = gap = None
     try:
-        gap = session.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
-        measurement, raw = _converse(session, turn)
+        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
+        measurement, raw = _converse(run, turn)
     except EngineMissing as error:
-        if not turn.runner.chosen and not session.strict:
+        if not turn.runner.chosen and not run.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
         else:
             failure = _failure(error)
@@ -87,17 +88,17 @@ def measure(session: LlemSession, turn: Turn) -> Outcome:
         raw=raw,
         gap=gap,
     )
-    session.keep(turn.study.path, outcome)
+    run.keep(turn.study.path, outcome)
     try:
-        session.journal.append(outcome)
+        run.journal.append(outcome)
     except ResultsError as error:
-        session.unwritable = error
+        run.unwritable = error
     return outcome
 
 
-def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None]:
+def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
-    experiment, cycle, journal = turn.planned.experiment, turn.cycle, session.journal
+    experiment, cycle, journal = turn.planned.experiment, turn.cycle, run.journal
     if experiment.backend not in names(BACKENDS):
         raise EngineMissing(
             f"backend {experiment.backend}: no installed package brings it",
@@ -108,7 +109,7 @@ def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None
     where = (turn.file, experiment.id, cycle)
     with (
         SideFile(journal.raw_path(*where)) as side_file,
-        watching(session.config, experiment, cycle, side_file) as watcher,
+        watching(run.config, experiment, cycle, side_file) as watcher,
     ):
         launch = Launch(
             backend=experiment.backend,
@@ -119,7 +120,7 @@ def _converse(session: LlemSession, turn: Turn) -> tuple[Measurement, str | None
         transport = find(RUNNERS, turn.runner.mode)().start(launch)
         measurement = converse(transport, experiment, turn.planned.digest, cycle, watcher)
         name = watcher.keep()
-        session.unwritable = session.unwritable or watcher.lost
+        run.unwritable = run.unwritable or watcher.lost
     return measurement, f"raw/{name}" if name else None
 
 
@@ -172,7 +173,7 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
 
 
 def judge(
-    session: LlemSession,
+    run: Run,
     planned: Planned,
     file: str,
     selected: Sequence[int],
@@ -183,12 +184,12 @@ def judge(
     ``outcomes`` are of this process; what they lack is looked for in the session's journals.
     """
     if not outcomes.keys() >= set(selected):
-        others = session.elsewhere(file, planned.experiment.id, planned.digest)
+        others = run.elsewhere(file, planned.experiment.id, planned.digest)
         outcomes = {**others, **outcomes}
     if missing := [f"c{cycle}" for cycle in selected if cycle not in outcomes]:
         # Judging the rest would pass for a verdict on all of them.
         reason = f"{', '.join(missing)} not in this process nor (yet) in the session's journals; "
-        if session.config.getoption("llem_dist") == "off":
+        if run.config.getoption("llem_dist") == "off":
             reason += "without --llem-dist=off one xdist worker gets the whole experiment"
         else:
             reason += f"run the experiment again: pytest {file}::{planned.experiment.id}"
@@ -196,6 +197,6 @@ def judge(
     return gates.judge(
         planned.limits,
         [outcomes[cycle] for cycle in selected],
-        allow_estimated=session.allow_estimated,
-        strict=session.strict,
+        allow_estimated=run.allow_estimated,
+        strict=run.strict,
     )

@@ -12,7 +12,7 @@ import pytest
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import files, json_report, terminal
+from pytest_llem.reports import files, json_report, points, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
@@ -163,7 +163,7 @@ class Reporting:
             self._said.append(f"results: {shown_path(self._config, folder)}")
         late = [line for line in self._notices if line not in self._shown]
         if self._distributed:
-            late += list(terminal.left_out(self._skipped_points))
+            late += list(points.left_out(self._skipped_points))
         if not table and not self._said and not late:
             return
         terminalreporter.section("llem")

@@ -7,13 +7,10 @@ from typing import Literal
 
 import pytest
 
-from pytest_llem.plugin import fixtures, places, reporting, scheduler
-from pytest_llem.plugin.collect import LlemItem, MeasurementItem, StudyFile
-from pytest_llem.plugin.execute import outcome_of
+from pytest_llem.plugin import fixtures, scheduler
+from pytest_llem.plugin.collect import LlemItem, MeasurementItem, StudyFile, running
 from pytest_llem.plugin.session import KEY, LlemSession
-from pytest_llem.records import Failure
-from pytest_llem.reports import terminal
-from pytest_llem.wire import to_dict
+from pytest_llem.reports import points
 
 __all__ = ["StudyFile", "register"]
 
@@ -29,10 +26,7 @@ def register(config: pytest.Config) -> None:
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """List what was left out of the user's settings and of the studies' grids."""
     session = config.stash[KEY]
-    for problem in session.choices.user.problems:
-        session.notice(problem)
-    reporting.shown(config, session.choices.user.problems)
-    return [*session.choices.user.problems, *terminal.left_out(session.skipped_points)]
+    return [*session.choices.user.problems, *points.left_out(session.skipped_points)]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -41,9 +35,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     option = session.config.option
     if option.collectonly or (session.testsfailed and not option.continue_on_collection_errors):
         return
-    llem = session.config.stash[KEY]
-    places.settle(session)
-    reporting.show(session.config, llem.notices)
+    running().begin(session)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -70,7 +62,7 @@ def pytest_runtest_makereport(
             kept = [pair for pair in item.user_properties if not pair[0].startswith("llem.")]
             item.user_properties[:] = kept
         if call.when == "setup" and call.excinfo and isinstance(item, MeasurementItem):
-            _keep_setup(item, report, call.excinfo)
+            running().keep_setup(item, report, call.excinfo)
         if report.skipped and not hasattr(report, "wasxfail"):
             # A skip points at the study, not at this plugin.
             reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
@@ -79,25 +71,3 @@ def pytest_runtest_makereport(
             vars(report)["llem"] = results
             item.results = {}
     return report
-
-
-def _keep_setup(
-    item: MeasurementItem,
-    report: pytest.TestReport,
-    excinfo: pytest.ExceptionInfo[BaseException],
-) -> None:
-    """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
-    turn = item.experiment.turn(item.cycle, item.nodeid)
-    if report.skipped and item.experiment.llem.strict:
-        failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
-        report.outcome = "failed"
-        report.longrepr = f"{turn.where}: {failure.message}"
-        outcome = outcome_of(turn, failure=failure)
-    elif report.skipped:
-        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
-    else:
-        message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
-        failure = Failure(kind="setup", message=message)
-        outcome = outcome_of(turn, failure=failure)
-    item.experiment.llem.keep(item.experiment.study.path, outcome)
-    item.results["outcomes"] = [to_dict(outcome)]

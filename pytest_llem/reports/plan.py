@@ -8,9 +8,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import show
-from pytest_llem.records import RunnerSpec
 from pytest_llem.runners.fetch import Supply
 from pytest_llem.study.checks import NOT_YET
 from pytest_llem.study.keys import Execution

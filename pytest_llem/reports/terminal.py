@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Summary
 from pytest_llem.reports.collected import Collected, ExperimentResult
 
-__all__ = ["left_out", "lines"]
+__all__ = ["lines"]
 
 _COLUMNS = {
     "tok/s": "output_tokens_per_s",
@@ -18,8 +17,6 @@ _COLUMNS = {
     "TPOT p50": "tpot_p50_s",
 }
 """Heading to metric; each shows the median of the cycles."""
-
-_NAMED = 3
 
 
 def lines(collected: Collected) -> Iterator[str]:
@@ -39,26 +36,6 @@ def lines(collected: Collected) -> Iterator[str]:
             if verdict.outcome != "passed" or "within noise" in verdict.reason:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
-
-
-def left_out(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The invalid points of the studies' grids, and why they are.
-
-    Args:
-        points: mappings of ``file``, ``experiment`` and ``reasons``.
-    """
-    for file in dict.fromkeys(point["file"] for point in points):
-        own = [point for point in points if point["file"] == file]
-        count = "1 point" if len(own) == 1 else f"{len(own)} points"
-        yield f"{file}: {count} of the grid left out, as invalid:"
-        # One wrong value spoils a whole row of the grid: said once, with the points it spoils.
-        spoilt: dict[str, list[str]] = {}
-        for point in own:
-            for reason in point["reasons"]:
-                spoilt.setdefault(reason, []).append(point["experiment"])
-        for reason, names in spoilt.items():
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            yield f"  {reason}  ({', '.join(names[:_NAMED])}{more})"
 
 
 def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[str]:

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
-from pytest_llem.records import Judgement, Limit, Summary, Verdict
+from pytest_llem.records import Judgement, Summary, Verdict
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.statistics import summarise_figures
 

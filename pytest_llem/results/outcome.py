@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.records import Failure, Measurement, RunnerSpec
+from pytest_llem.demands import RunnerSpec
+from pytest_llem.records import Failure, Measurement
 
 __all__ = ["Outcome"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pytest_llem.records import RunnerSpec
+from pytest_llem.demands import RunnerSpec
 
 __all__ = ["DEFAULTS", "choose"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError
-from pytest_llem.records import RunnerSpec
 from pytest_llem.runners.detect import Detected
 
 __all__ = [

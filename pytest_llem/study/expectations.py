@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pytest_llem.demands import Limit
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Limit
 from pytest_llem.study.problems import Problems
 from pytest_llem.study.schema import fields_at, nearest
 from pytest_llem.study.sweep import Source, Spot

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError
-from pytest_llem.records import RunnerSpec
 from pytest_llem.study.checks import not_yet
 from pytest_llem.study.keys import DockerSettings, Execution, Gaps
 from pytest_llem.study.problems import Problems

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.demands import Limit
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import abilities, known_backends
-from pytest_llem.records import Limit
 from pytest_llem.study import checks
 from pytest_llem.study.axes import axes
 from pytest_llem.study.base import Layer, layers

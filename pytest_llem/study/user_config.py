@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError, StudyError
-from pytest_llem.records import RunnerSpec
 from pytest_llem.study.keys import UserConfig
 from pytest_llem.study.schema import nearest, validate
 from pytest_llem.study.yaml_lines import Document, Key, read

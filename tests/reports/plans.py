@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_llem.records import RunnerSpec
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.reports.plan import StudyPlan, Turn, lines
 from pytest_llem.runners.fetch import Supply
 from pytest_llem.study.keys import Execution

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llem.records import RunnerSpec
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.reports.plan import lines
 from pytest_llem.runners.fetch import Supply
 from pytest_llem.runners.models import Finding

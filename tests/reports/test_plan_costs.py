@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.records import RunnerSpec
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.reports.plan import Turn, engine_key
 from pytest_llem.study.keys import Execution
 from tests.reports.plans import DOCKER, row, study, turn, turns

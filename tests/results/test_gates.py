@@ -6,7 +6,8 @@ import dataclasses
 
 import pytest
 
-from pytest_llem.records import Failure, Figure, Judgement, Limit, Quality, Summary, Verdict
+from pytest_llem.demands import Limit
+from pytest_llem.records import Failure, Figure, Judgement, Quality, Summary, Verdict
 from pytest_llem.results.gates import judge, judge_limit, overall, without_cycles
 from pytest_llem.results.outcome import Outcome
 from tests.builders import estimated, measurement, outcome, unmeasured, verdict

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.extensions import WELL_KNOWN
-from pytest_llem.records import RunnerSpec
 from pytest_llem.runners.images import DEFAULTS, choose
 from tests.builders import UNHURRIED
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError
-from pytest_llem.records import RunnerSpec
 from pytest_llem.runners.detect import Detected
 from pytest_llem.runners.resolve import (
     DETECTED,

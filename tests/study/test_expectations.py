@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Limit
 from pytest_llem.study.expectations import parse
 from pytest_llem.study.load import Study
 from pytest_llem.study.problems import Problems

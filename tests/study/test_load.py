@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llem.demands import Limit
 from pytest_llem.experiment import (
     Concurrency,
     Decoding,
@@ -17,7 +18,6 @@ from pytest_llem.experiment import (
     Uniform,
     Warmup,
 )
-from pytest_llem.records import Limit
 from pytest_llem.study.header import Surroundings
 from pytest_llem.study.identity import digest
 from pytest_llem.study.keys import Execution, Gaps, Requires

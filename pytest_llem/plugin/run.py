@@ -1,0 +1,78 @@
+"""What a pytest session knows of its measurements; one object, made for the first of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.rest import Rests
+from pytest_llem.plugin.session import results_folder
+from pytest_llem.results.journal import Journal, read
+from pytest_llem.results.outcome import Outcome
+
+__all__ = ["Run", "of"]
+
+
+class Run:
+    """Journal, gaps and outcomes of one pytest process.
+
+    Attributes:
+        config: pytest's.
+        rests: gaps between measurements.
+        strict: whatever isn't a clean pass fails.
+        allow_estimated: gates judge estimates.
+        outcomes: (study file, experiment) to cycle to what became of it.
+        unwritable: why results can't be kept any more, should that be so.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        """Read the options."""
+        self.config = config
+        self.rests = Rests(config)
+        self.strict = bool(config.getoption("llem_strict"))
+        self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
+        self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
+        self.unwritable: ResultsError | None = None
+        self._journal: Journal | None = None
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of this process, begun at first use.
+
+        Raises:
+            ResultsError: when it can't be written.
+        """
+        if self._journal is None:
+            worker_input = getattr(self.config, "workerinput", {})
+            writer = worker_input.get("workerid", "main")
+            self._journal = Journal(results_folder(self.config), writer)
+        return self._journal
+
+    def keep(self, path: Path, outcome: Outcome) -> None:
+        """Remember an outcome for the gate of its experiment."""
+        self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
+
+    def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
+        """An experiment's cycles in the journals of all the session's processes."""
+        wanted = (file, experiment, digest)
+        outcomes, _ = read(results_folder(self.config))
+        found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
+        # Of a cycle that was run again the last counts, as it does within a process.
+        return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._journal:
+            self._journal.close()
+
+
+_KEY = pytest.StashKey[Run]()
+
+
+def of(config: pytest.Config) -> Run:
+    """That of this process."""
+    if _KEY not in config.stash:
+        config.stash[_KEY] = Run(config)
+    return config.stash[_KEY]

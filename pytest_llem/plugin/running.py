@@ -1,0 +1,203 @@
+"""What studies do once tests run: items measure and judge, and put the results on reports.
+
+Kept apart from collecting, which needs none of it: imported by the first test of a study that runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_llem.errors import LlemError, ResultsError
+from pytest_llem.extensions import BACKENDS, names
+from pytest_llem.plugin import reporting, run
+from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
+from pytest_llem.plugin.execute import (
+    LlemFailed,
+    Turn,
+    judge,
+    measure,
+    outcome_of,
+    raise_failure,
+)
+from pytest_llem.plugin.places import settle
+from pytest_llem.plugin.session import KEY
+from pytest_llem.records import Failure
+from pytest_llem.reports.collected import GateResult
+from pytest_llem.results.journal import Journal
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.runners import models
+from pytest_llem.wire import to_dict
+
+__all__ = [
+    "begin",
+    "check_models",
+    "close",
+    "journal",
+    "keep_setup",
+    "represented",
+    "run_gate",
+    "run_measurement",
+]
+
+
+def begin(session: pytest.Session) -> None:
+    """Settle where everything runs, and say what a user should know before the first test."""
+    config = session.config
+    llem = config.stash[KEY]
+    reporting.register(config)
+    # Printed when collection finished.
+    reporting.shown(config, llem.choices.user.problems)
+    for problem in llem.choices.user.problems:
+        llem.notice(problem)
+    settle(session)
+    reporting.show(config, llem.notices)
+
+
+def run_measurement(item: MeasurementItem) -> None:
+    """Measure, and fail or skip as it went."""
+    turn, outcome = _measure(item, item.cycle)
+    raise_failure(turn, outcome, strict=item.experiment.llem.strict)
+
+
+def run_gate(item: GateItem) -> None:
+    """Judge; measure first when none of the cycles was selected."""
+    node = item.experiment
+    selected = node.selected
+    if not selected:
+        selected = list(range(1, node.study.execution.cycles + 1))
+        for cycle in selected:
+            _measure(item, cycle)
+    this = run.of(item.config)
+    outcomes = this.outcomes.get((node.study.path, node.name), {})
+    result = GateResult(
+        study=node.study.name,
+        file=node.shown,
+        node=item.nodeid,
+        experiment=node.name,
+        cycles=len(selected),
+        verdicts=judge(this, node.planned, node.shown, selected, outcomes),
+    )
+    item.results["gate"] = to_dict(result)
+    _raise(result)
+
+
+def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
+    """Measure a cycle, and put what became of it on the test's report."""
+    turn = _turn(item, cycle)
+    this = run.of(item.config)
+    outcome = measure(this, turn)
+    _keep(item, outcome)
+    item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
+    if this.unwritable is not None:
+        # What was measured is in memory and goes into the report; more would be lost.
+        item.session.shouldfail = f"llem: {this.unwritable}"
+        fix = "fix: free space there, or set llem_results_dir to another place"
+        raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
+    return turn, outcome
+
+
+def _turn(item: LlemItem, cycle: int) -> Turn:
+    node = item.experiment
+    return Turn(
+        study=node.study,
+        planned=node.planned,
+        runner=node.runner,
+        cycle=cycle,
+        file=node.shown,
+        node=item.nodeid,
+    )
+
+
+def _keep(item: LlemItem, outcome: Outcome) -> None:
+    """Put an outcome on a test's report: plain data, scalars for junit, the log's end."""
+    item.results.setdefault("outcomes", []).append(to_dict(outcome))
+    if outcome.failure and outcome.failure.log_tail:
+        item.add_report_section("call", "worker log", outcome.failure.log_tail)
+    if outcome.measurement is None or isinstance(item, GateItem):
+        return
+    for name, figure in outcome.measurement.metrics.items():
+        if figure.value is not None:
+            # An estimate must not pass for a measurement where only its name is seen.
+            key = "llem.estimated" if figure.quality == "estimated" else "llem"
+            item.user_properties.append((f"{key}.{name}", figure.value))
+
+
+def _raise(result: GateResult) -> None:
+    failed = [verdict for verdict in result.verdicts if verdict.outcome == "failed"]
+    if failed:
+        title = f"gate of {result.experiment} failed"
+        first = failed[0].where
+        lines = [v.text if v.where == first else f"{v.text}  [{v.where}]" for v in failed]
+        raise LlemFailed(first, title, lines)
+    if result.outcome == "skipped":
+        pytest.skip("; ".join(verdict.text for verdict in result.verdicts))
+
+
+def represented(item: LlemItem, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:
+    """Our failures as the study's reader should see them; None for all others."""
+    if not isinstance(excinfo.value, LlemFailed):
+        if isinstance(excinfo.value, LlemError):
+            return f"{item.experiment.shown}:{item.line}: {excinfo.value}"
+        return None
+    shown = excinfo.getrepr(style="value")
+    if shown.reprcrash is not None:
+        # Where summaries and editors point: the study, not this plugin.
+        file, _, line = excinfo.value.where.rpartition(":")
+        shown.reprcrash.path = file
+        shown.reprcrash.lineno = int(line)
+        shown.reprcrash.message = excinfo.value.headline
+    return shown
+
+
+def keep_setup(
+    item: MeasurementItem,
+    report: pytest.TestReport,
+    excinfo: pytest.ExceptionInfo[BaseException],
+) -> None:
+    """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
+    turn = _turn(item, item.cycle)
+    if report.skipped and item.experiment.llem.strict:
+        failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
+        report.outcome = "failed"
+        report.longrepr = f"{turn.where}: {failure.message}"
+        outcome = outcome_of(turn, failure=failure)
+    elif report.skipped:
+        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
+    else:
+        message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
+        outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
+    run.of(item.config).keep(item.experiment.study.path, outcome)
+    item.results["outcomes"] = [to_dict(outcome)]
+
+
+def journal(config: pytest.Config) -> Journal:
+    """The session's journal; an unwritable place is found before anything is measured."""
+    try:
+        return run.of(config).journal
+    except ResultsError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def close(config: pytest.Config) -> None:
+    """Close the journal."""
+    run.of(config).close()
+
+
+def check_models(session: pytest.Session) -> None:
+    """Look at the models of all selected experiments, and name every problem at once."""
+    nodes = dict.fromkeys(
+        item.experiment
+        for item in session.items
+        if isinstance(item, LlemItem) and item.get_closest_marker("skip") is None
+    )
+    known = names(BACKENDS)
+    uses = [
+        models.Use(experiment=node.planned.experiment, where=f"{node.shown}:{node.planned.line}")
+        for node in nodes
+        # What isn't going to be measured needs no model.
+        if not node.unmet and not node.refused and node.planned.experiment.backend in known
+    ]
+    if problems := models.check(uses):
+        pytest.fail(models.listed(problems), pytrace=False)
