@@ -20,7 +20,6 @@ def pytest_sessionfinish(session):
 LATE = {
     "pytest_llem.plugin.reporting",
     "pytest_llem.plugin.running",
-    "pytest_llem.records",
     "pytest_llem.results.journal",
     "pytest_llem.runners.conversation",
     "pytest_llem.runners.models",
