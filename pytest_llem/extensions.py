@@ -149,21 +149,50 @@ class Backend(Protocol):
         """Build the engine; ``experiment.model`` is a hub id or an absolute directory."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What an experiment computes on.
+
+    Attributes:
+        device: ``cuda``, ``cpu`` or ``mps``.
+        count: devices it uses, the first of those that the process sees; None for all of them.
+    """
+
+    device: str
+    count: int | None = 1
+
+
 class Meter(Protocol):
-    """Reads the energy of one or more domains. Stateless between windows."""
+    """Reads the energy of one or more domains of a target, window after window.
+
+    Made with the target as its only argument, which may take as long as probing a counter does.
+    """
 
     name: str
     estimates: bool
     """True where its figures are modelled, not measured; used only where nothing measures."""
 
-    def domains(self, device: str) -> Sequence[str]:
-        """The domains it can read here for an experiment on ``device``; empty for none."""
+    domains: Sequence[str]
+    """What it reads of the target, ``gpu:<uuid>``, ``cpu:0``, ``dram:0``; empty for nothing.
 
-    def start(self) -> Any:
-        """Begin a window; returns a token for :meth:`stop`. May wait for a counter's edge."""
+    A counter that is there and can't be read is among them: its readings say why.
+    """
+
+    reason: str
+    """Why it reads nothing of the target, and what mends that; empty where it reads something."""
+
+    def start(self, exact: bool = True) -> Any:
+        """Begin a window; returns a token for :meth:`stop`.
+
+        ``exact`` may wait for edges of a counter. Otherwise it must not: the window's energy is
+        for orientation, and no metric is made of it.
+        """
 
     def stop(self, token: Any, start_s: float, end_s: float) -> Sequence[Reading]:
         """End the window that lay between the two times of the monotonic clock."""
+
+    def close(self) -> None:
+        """Nothing more will be asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ __all__ = [
     "Reading",
     "RequestTiming",
     "Summary",
+    "ToIdle",
     "Verdict",
     "Window",
 ]
@@ -45,6 +46,9 @@ class Reading:
         uncertainty_j: standard uncertainty (one sigma), without the systematic part.
         systematic: relative systematic uncertainty (a gain error, say).
         method: ``counter``, ``power`` or ``estimate``.
+        to_idle: what it took from the window's start until the device was back at its power
+            before the window; None where the meter doesn't watch that.
+        before_w: mean power just before the window; null where it wasn't observed.
     """
 
     domain: str
@@ -54,6 +58,23 @@ class Reading:
     uncertainty_j: float | None = None
     systematic: float = 0.0
     quality: Quality = "ok"
+    reason: str | None = None
+    to_idle: ToIdle | None = None
+    before_w: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToIdle:
+    """Energy above what a device drew before a window, from its start until it draws that again.
+
+    Attributes:
+        above_j: energy above ``before_w``; null with a reason where it didn't settle.
+        settled_s: time from the window's end until it had.
+    """
+
+    above_j: float | None = None
+    uncertainty_j: float | None = None
+    settled_s: float | None = None
     reason: str | None = None
 
 

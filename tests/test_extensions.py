@@ -35,7 +35,7 @@ def test_the_built_in_ones_are_registered(group: str, name: str) -> None:
 
 @pytest.mark.parametrize(("group", "name"), BUILT_IN)
 def test_what_is_registered_under_a_name_bears_it(group: str, name: str) -> None:
-    assert find(group, name)().name == name
+    assert find(group, name).name == name
 
 
 def test_a_meter_is_found_as_the_class_itself() -> None:

@@ -121,6 +121,8 @@ def test_plain_data_hold_lists_and_mappings_only() -> None:
                 "systematic": 0.0,
                 "quality": "ok",
                 "reason": None,
+                "to_idle": None,
+                "before_w": None,
             }
         ],
     }

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llem.extensions import Target
 from pytest_llem.records import Reading
 from pytest_llem.worker.environment import cpu_count
 from pytest_llem.worker.lifeline import descendants
@@ -40,11 +41,12 @@ class EstimateMeter:
     name = "estimate"
     estimates = True
 
-    def domains(self, device: str) -> Sequence[str]:
+    def __init__(self, target: Target) -> None:
         """The CPU for an experiment on the CPU; there is no model for GPUs."""
-        return ("cpu:0",) if device == "cpu" else ()
+        self.domains = ("cpu:0",) if target.device == "cpu" else ()
+        self.reason = "" if self.domains else f"there is no model of a {target.device} device"
 
-    def start(self) -> _Start:
+    def start(self, exact: bool = True) -> _Start:  # noqa: ARG002  no edges to wait for
         """Note the CPU time so far."""
         return _Start(cpu_time_s())
 
@@ -64,6 +66,9 @@ class EstimateMeter:
                 reason="modelled from CPU time; nothing here measures the CPU's energy",
             ),
         )
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def model_j(duration_s: float, cpu_s: float, cpus: int) -> float:

@@ -14,11 +14,11 @@ import pytest
 
 from pytest_llem.errors import LlemError, RunnerError
 from pytest_llem.extensions import BACKENDS, find, names
+from pytest_llem.gpus import Found, Gpu, look
 from pytest_llem.plugin.collect import ExperimentNode, LlemItem, MeasurementItem
 from pytest_llem.plugin.scheduler import out_of_order
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.runners import resolve
-from pytest_llem.runners.gpus import Found, Gpu, look
 from pytest_llem.study.keys import Requires
 
 __all__ = ["settle"]

@@ -19,6 +19,7 @@ _MODULES = (
     "errors.py",
     "experiment.py",
     "extensions.py",
+    "gpus.py",
     "metrics.py",
     "records.py",
     "rules.py",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pytest_llem.runners.gpus import Nvml, look, temperatures
+from pytest_llem.gpus import Nvml, look, temperatures
 
 __all__ = [
     "TOLERANCE_C",

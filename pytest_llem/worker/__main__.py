@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, find, names
+from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, Target, find, names
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.measure import measure
@@ -103,9 +103,11 @@ def describe_meters() -> list[dict[str, Any]]:
     for name in names(METERS):
         row: dict[str, Any] = {"name": name, "estimates": False, "domains": {}, "error": None}
         try:
-            meter: Meter = find(METERS, name)()
-            row["estimates"] = meter.estimates
-            row["domains"] = {device: list(meter.domains(device)) for device in ("cpu", "cuda")}
+            for device in ("cpu", "cuda"):
+                meter: Meter = find(METERS, name)(Target(device=device, count=None))
+                row["estimates"] = meter.estimates
+                row["domains"][device] = list(meter.domains)
+                meter.close()
         except Exception as error:  # a third party's code: whatever it is, doctor must say it
             row["error"] = str(error) or type(error).__name__
         found.append(row)

@@ -37,6 +37,6 @@ def testbed(device: str, meters: Sequence[Meter]) -> dict[str, Any]:
         "cpu": cpu_model(),
         "cpus": cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
-        "meters": {meter.name: list(meter.domains(device)) for meter in meters},
+        "meters": {meter.name: list(meter.domains) for meter in meters},
         "worker": "fresh",
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, find, names
+from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
 from pytest_llem.records import Measurement, Reading, RequestTiming, Window
 from pytest_llem.wire import to_dict
 from pytest_llem.worker import workload
@@ -22,6 +22,9 @@ __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
 Emit = Callable[..., None]
 """Sends a frame: its kind, then its fields by name."""
+
+EXACT = frozenset({"idle", "measure"})
+"""Phases that metrics are made of."""
 
 _PROGRESS_EVERY_S = 0.5
 _SERIES_TIMES = 20_000
@@ -40,7 +43,7 @@ class Phases:
     def phase(self, name: str) -> Iterator[None]:
         """A window around the body; it is recorded also when the body raises."""
         self._emit("phase", phase=name)
-        tokens = [(meter, meter.start()) for meter in self.meters]
+        tokens = [(meter, meter.start(exact=name in EXACT)) for meter in self.meters]
         start_s = time.monotonic()
         try:
             yield
@@ -77,6 +80,8 @@ def measure(
     completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
+    for meter in phases.meters:
+        meter.close()
     send_series([completion.timing for completion in completions], emit)
     totals = Facts.of(completions, peak, facts.device, missing)
     return Measurement(
@@ -158,22 +163,24 @@ def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str
             reads what another one reads.
     """
     wanted = names(METERS) if experiment.meters == "auto" else list(experiment.meters)
-    meters: list[Meter] = [find(METERS, name)() for name in wanted]
-    usable = [meter for meter in meters if meter.domains(device)]
+    target = Target(device=device, count=experiment.devices)
+    meters: list[Meter] = [find(METERS, name)(target) for name in wanted]
+    usable = [meter for meter in meters if meter.domains]
     if experiment.meters == "auto":
         measuring = [meter for meter in usable if not meter.estimates]
-        usable = [meter for meter, other in _claims(measuring or usable, device) if other is None]
+        usable = [meter for meter, other in _claims(measuring or usable) if other is None]
     else:
-        _check_named(meters, device)
-    return usable, f"no meter here reads a {device} device (tried: {', '.join(wanted) or 'none'})"
+        _check_named(meters)
+    tried = [f"{meter.name}: {meter.reason}" for meter in meters if meter.reason]
+    return usable, "; ".join([f"no meter here reads a {device} device", *tried])
 
 
-def _claims(meters: Sequence[Meter], device: str) -> list[tuple[Meter, Meter | None]]:
+def _claims(meters: Sequence[Meter]) -> list[tuple[Meter, Meter | None]]:
     """Each meter with the earlier one that reads one of its domains too, if any."""
     owners: dict[str, Meter] = {}
     claims: list[tuple[Meter, Meter | None]] = []
     for meter in meters:
-        domains = meter.domains(device)
+        domains = meter.domains
         other = next((owners[domain] for domain in domains if domain in owners), None)
         if other is None:
             owners |= dict.fromkeys(domains, meter)
@@ -181,11 +188,11 @@ def _claims(meters: Sequence[Meter], device: str) -> list[tuple[Meter, Meter | N
     return claims
 
 
-def _check_named(meters: Sequence[Meter], device: str) -> None:
+def _check_named(meters: Sequence[Meter]) -> None:
     """Refuse a choice of meters that can't be read as it stands."""
-    for meter, other in _claims(meters, device):
-        if not meter.domains(device):
-            raise LlemError(f"meter {meter.name} has nothing to read on device {device}")
+    for meter, other in _claims(meters):
+        if not meter.domains:
+            raise LlemError(f"meter {meter.name} can't be used here: {meter.reason}")
         if other is not None:
             raise LlemError(f"meters {other.name} and {meter.name} read the same; name one of them")
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from pytest_llem.extensions import Target
 from pytest_llem.meters.estimate import BUSY_W, IDLE_W, EstimateMeter, cpu_time_s, model_j
 from pytest_llem.records import Reading
 
+CPU = Target(device="cpu")
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 BURN = """
@@ -32,7 +34,7 @@ def burn(seconds: float) -> None:
 
 def estimate(token: object, duration_s: float) -> Reading:
     """Of a window whose length is given, so that only the CPU time counts."""
-    (found,) = EstimateMeter().stop(token, 100.0, 100.0 + duration_s)  # type: ignore[arg-type]
+    (found,) = EstimateMeter(CPU).stop(token, 100.0, 100.0 + duration_s)  # type: ignore[arg-type]
     return found
 
 
@@ -56,11 +58,13 @@ def test_the_model_lies_between_idle_and_busy(
 
 @pytest.mark.parametrize(("device", "domains"), [("cpu", ["cpu:0"]), ("cuda", []), ("tpu", [])])
 def test_only_the_cpu_is_modelled(device: str, domains: list[str]) -> None:
-    assert list(EstimateMeter().domains(device)) == domains
+    meter = EstimateMeter(Target(device=device))
+    assert list(meter.domains) == domains
+    assert bool(meter.reason) == (not domains)
 
 
 def test_a_reading_says_that_it_is_an_estimate() -> None:
-    meter = EstimateMeter()
+    meter = EstimateMeter(CPU)
     found = estimate(meter.start(), 1.0)
     assert meter.estimates
     assert (found.domain, found.meter, found.method) == ("cpu:0", "estimate", "estimate")
@@ -72,7 +76,7 @@ def test_a_reading_says_that_it_is_an_estimate() -> None:
 
 
 def test_a_busy_loop_reads_more_than_sleeping() -> None:
-    meter = EstimateMeter()
+    meter = EstimateMeter(CPU)
     token = meter.start()
     burn(0.2)
     busy = estimate(token, 1.0)
@@ -85,7 +89,7 @@ def test_a_busy_loop_reads_more_than_sleeping() -> None:
 
 
 def test_windows_may_overlap() -> None:
-    meter = EstimateMeter()
+    meter = EstimateMeter(CPU)
     outer = meter.start()
     burn(0.05)
     inner = meter.start()
@@ -130,7 +134,7 @@ def test_the_cpu_time_of_a_child_that_has_ended_counts() -> None:
 @pytest.mark.parametrize("program", [BURN, NESTED], ids=["child", "grandchild"])
 def test_a_process_that_ends_within_the_window_takes_no_energy_away(program: str) -> None:
     with burnt(program):
-        token = EstimateMeter().start()
+        token = EstimateMeter(CPU).start()
     found = estimate(token, 0.0).energy_j
     assert found is not None
     assert found >= 0

@@ -30,7 +30,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import Abilities, Completion, EngineFacts, Launch, Transport, Workload
+from pytest_llem.extensions import (
+    Abilities,
+    Completion,
+    EngineFacts,
+    Launch,
+    Target,
+    Transport,
+    Workload,
+)
 from pytest_llem.records import Quality, Reading, RequestTiming
 
 
@@ -181,11 +189,15 @@ class FixedMeter:
     reason: str | None = None
     method: Literal["counter"] = "counter"
 
-    def domains(self, device: str) -> Sequence[str]:
-        return ("cpu:0",) if device == "cpu" else ()
+    def __init__(self, target: Target) -> None:
+        self.domains = ("cpu:0",) if target.device == "cpu" else ()
+        self.reason = "" if self.domains else "it reads the CPU only"
 
-    def start(self) -> None:
+    def start(self, exact: bool = True) -> None:
         """There is nothing to wait for."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def stop(self, token: object, start_s: float, end_s: float) -> Sequence[Reading]:
         energy_j = None if self.quality == "unmeasured" else 10.0 * (end_s - start_s)

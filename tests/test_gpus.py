@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llem.runners.gpus import Found, Gpu, look, temperatures
+from pytest_llem.gpus import Found, Gpu, look, temperatures
 from tests.builders import UNHURRIED
 from tests.fakes import Board, FakeNvml, FakeNvmlError
 
@@ -276,7 +276,7 @@ def test_without_the_bindings_the_reason_names_the_package() -> None:
     code = """
 import sys
 sys.modules["pynvml"] = None
-from pytest_llem.runners.gpus import look, temperatures
+from pytest_llem.gpus import look, temperatures
 print(look(environ={}).reason, temperatures([]))
 """
     done = subprocess.run(
