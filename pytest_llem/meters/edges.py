@@ -193,12 +193,18 @@ def _rest(before: Sequence[Slope], after: Sequence[Slope]) -> Slope:
     alike = [slope for slope in (*before[-1:], *after[-2:-1]) if slope.agrees(last)]
     if not alike:
         return min((*before[-1:], last), key=lambda slope: slope.power_w)
-    other = alike[0]
-    power_w = (last.power_w + other.power_w) / 2
-    spread_w = math.hypot(
-        last.spread_w / 2, other.spread_w / 2, (last.power_w - other.power_w) / math.sqrt(12)
-    )
-    return Slope(power_w=power_w, spread_w=spread_w, start=last.start, end=last.end)
+    return _mean(last, alike[0])
+
+
+def _mean(one: Slope, other: Slope) -> Slope:
+    """Two powers that agree as one, weighed by their uncertainties; what is left apart is doubt."""
+    weights = [1 / max(slope.spread_w, 1e-9) ** 2 for slope in (one, other)]
+    whole = sum(weights)
+    power_w = (one.power_w * weights[0] + other.power_w * weights[1]) / whole
+    noise_w = math.hypot(one.spread_w, other.spread_w)
+    drift_w = max(0.0, abs(one.power_w - other.power_w) - 2 * noise_w)
+    spread_w = math.hypot(1 / math.sqrt(whole), drift_w / math.sqrt(12))
+    return Slope(power_w=power_w, spread_w=spread_w, start=one.start, end=one.end)
 
 
 def _lead_spread_w(before: Sequence[Slope]) -> float:
@@ -228,7 +234,8 @@ def _tail(
         return 0.0, 0.0
     missed = outside_s > _LATE * evidence.period_s
     if after[0].agrees(rest) and not missed:
-        return 0.0, abs(after[0].power_w - rest.power_w) * outside_s / math.sqrt(3)
+        doubt_w = max(0.0, abs(after[0].power_w - rest.power_w) - 2 * after[0].spread_w)
+        return 0.0, doubt_w * outside_s / math.sqrt(3)
     excess = [max(0.0, (slope.power_w - rest.power_w) * slope.duration_s) for slope in after]
     anchor = evidence.before[-1]
     # Usually one period; more where the first tick behind the window went unseen.
@@ -265,10 +272,8 @@ def _to_idle(evidence: Evidence, before: Sequence[Slope], after: Sequence[Slope]
         )
     back = next(slope for slope in after if slope.agrees(idle))
     anchor = evidence.before[-1]
-    power_w = (idle.power_w + back.power_w) / 2
-    spread_w = math.hypot(
-        idle.spread_w / 2, back.spread_w / 2, (idle.power_w - back.power_w) / math.sqrt(12)
-    )
+    rest = _mean(back, idle)
+    power_w, spread_w = rest.power_w, rest.spread_w
     duration_s = back.start.time_s - anchor.time_s
     above_j = back.start.joules - anchor.joules - power_w * duration_s
     ends_j = power_w * math.hypot(anchor.spread_s, back.start.spread_s)

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
 from pytest_llem.meters import edges, ticks
-from pytest_llem.meters.ticks import CounterLost, Look, Tick, Track
+from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.records import Quality, Reading
 
 __all__ = ["NvmlMeter"]
@@ -89,13 +89,17 @@ class NvmlMeter:
     name = "nvml"
     estimates = False
 
-    def __init__(self, target: Target, library: Counters | None = None) -> None:
+    def __init__(
+        self, target: Target, library: Counters | None = None, clock: Clock = time
+    ) -> None:
         """Find the target's GPUs and probe their counters, all at the same time.
 
         Args:
             target: what to measure.
             library: ``pynvml``, or a test's own.
+            clock: the module ``time``, or a test's own.
         """
+        self._clock = clock
         self.domains: Sequence[str] = ()
         self.reason = ""
         self._boards: list[_Board] = []
@@ -141,6 +145,7 @@ class NvmlMeter:
             unit_j=_UNIT_J,
             modulus=_BITS_32,
             limit_w=gpu.power_limit_w or 1000.0,
+            clock=self._clock,
         )
         return board
 
@@ -158,7 +163,7 @@ class NvmlMeter:
 
     def _probe(self) -> None:
         tracks = {board.track: board for board in self._boards if board.track}
-        for track, problem in ticks.probe(list(tracks)).items():
+        for track, problem in ticks.probe(list(tracks), self._clock).items():
             tracks[track].problem = problem
 
     @property
@@ -170,7 +175,7 @@ class NvmlMeter:
         token = _Start(exact=exact)
         boards = self._readable
         if exact and boards:
-            since_s = time.monotonic()
+            since_s = self._clock.monotonic()
 
             def enough(track: Track) -> bool:
                 run = _neighbours(track, boards[track].rest_s)
@@ -226,7 +231,7 @@ class NvmlMeter:
         # Longer where the host is so busy that ticks go unseen.
         longest_s = max(_PATIENCE_S, periods * max((t.period_s for t in boards), default=0.0))
         live = [track for track, board in boards.items() if not board.problem]
-        ticks.gather(live, enough, lost, longest_s)
+        ticks.gather(live, enough, lost, longest_s, self._clock)
 
     def _look(self, track: Track, board: _Board) -> None:
         try:

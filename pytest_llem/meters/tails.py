@@ -25,8 +25,8 @@ _LONGEST = 60.0
 _POWERS = [0.15 + 0.05 * step for step in range(42)]
 """Starting powers that are tried, relative to the load's mean: 0.15 to 2.2."""
 
-_START_SPREAD = 0.3
-_END_SPREAD = 0.2
+_START_SPREAD = 0.4
+_END_SPREAD = 0.35
 """Standard deviation, relative to the load's mean power above idle, of its power at the end, and
 between that and the mean since the last tick. Loads do vary: prefill and decode, batch by batch."""
 

@@ -17,10 +17,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["CounterLost", "Look", "Tick", "Track", "gather", "probe"]
+__all__ = ["Clock", "CounterLost", "Look", "Tick", "Track", "gather", "probe"]
 
-Clock = Callable[[], float]
+
+class Clock(Protocol):
+    """What is used of the module ``time``."""
+
+    def monotonic(self) -> float:
+        """Seconds."""
+
+    def sleep(self, seconds: float, /) -> None:
+        """Wait."""
+
 
 _KEPT = 32
 _PROBED = 4
@@ -29,6 +39,9 @@ _JITTER = 0.002
 _PROBE_S = 2.5
 _SURE = 0.4
 """Part of a period within which a tick must be pinned down to count as seen."""
+
+_UNEVEN = 1.2
+"""Reads aren't spaced evenly, nor are their values of the very middle of a call."""
 
 _SHARP_S = 0.0005
 """A bracket this narrow is taken as it is."""
@@ -69,8 +82,8 @@ class Tick:
 
     @property
     def spread_s(self) -> float:
-        """Standard uncertainty of its time: anywhere in the bracket is equally likely."""
-        return (self.hi_s - self.lo_s) / math.sqrt(12)
+        """Standard uncertainty of its time: anywhere in the bracket is about equally likely."""
+        return _UNEVEN * (self.hi_s - self.lo_s) / math.sqrt(12)
 
 
 class Track:
@@ -90,7 +103,7 @@ class Track:
         unit_j: float,
         modulus: int | None = None,
         limit_w: float | None = None,
-        clock: Clock = time.monotonic,
+        clock: Clock = time,
     ) -> None:
         """Watch a counter.
 
@@ -100,13 +113,14 @@ class Track:
             modulus: the value at which it starts again from 0.
             limit_w: power that can't be exceeded, by which a wrap is told from a reset; None where
                 every step back is a wrap.
-            clock: seconds, monotonic.
+            clock: the module ``time``, or a test's own.
         """
         self._read = read
         self._modulus = modulus
         self._limit_w = limit_w
         self._clock = clock
         self._raw: int | None = None
+        self._call_s = math.inf
         self._total = 0
         self.unit_j = unit_j
         self.period_s = 0.0
@@ -120,9 +134,10 @@ class Track:
         Raises:
             CounterLost: when there is no value, or one that can't be.
         """
-        lo_s = self._clock()
+        lo_s = self._clock.monotonic()
         raw = self._read()
-        hi_s = self._clock()
+        hi_s = self._clock.monotonic()
+        self._call_s = min(self._call_s, hi_s - lo_s)
         before, self._raw = self._raw, raw
         if before is None or self.last is None:
             self.last = Look(lo_s, hi_s, 0.0)
@@ -131,7 +146,11 @@ class Track:
         previous, self.last = self.last, Look(lo_s, hi_s, self._total * self.unit_j)
         if raw == before:
             return None
-        tick = self._pinned(Tick(previous.lo_s, hi_s, self.last.joules))
+        # Within a call that took no longer than usual, the value is taken to be that of its middle:
+        # what that is wrong by is the same at both ends of a window, and cancels out.
+        inner_s = self._call_s / 2
+        change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
+        tick = self._pinned(change)
         if tick is not None:
             self.ticks.append(tick)
         return tick
@@ -210,7 +229,7 @@ class Track:
                 self.doubt_s = doubt_s
 
 
-def probe(tracks: Sequence[Track], clock: Clock = time.monotonic) -> dict[Track, str]:
+def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
     """Find the period of counters, all at the same time.
 
     Returns:
@@ -218,9 +237,9 @@ def probe(tracks: Sequence[Track], clock: Clock = time.monotonic) -> dict[Track,
     """
     problems: dict[Track, str] = {}
     open_ = list(tracks)
-    end_s = clock() + _PROBE_S
+    end_s = clock.monotonic() + _PROBE_S
     with _prompt():
-        while open_ and clock() < end_s:
+        while open_ and clock.monotonic() < end_s:
             for track in list(open_):
                 try:
                     tick = track.look()
@@ -230,7 +249,7 @@ def probe(tracks: Sequence[Track], clock: Clock = time.monotonic) -> dict[Track,
                     continue
                 if tick is not None and _is_probed(track):
                     open_.remove(track)
-            _nap(tracks)
+            _nap(tracks, clock)
     for track in set(tracks) - problems.keys():
         if track.period_s:
             continue
@@ -282,13 +301,13 @@ def _is_probed(track: Track) -> bool:
     return track.doubt_s < _PROBE_DOUBT * period_s
 
 
-def _nap(tracks: Iterable[Track]) -> None:
+def _nap(tracks: Iterable[Track], clock: Clock) -> None:
     """Leave the processor to others, but not for longer than a fast counter allows."""
     gaps = [
         track.ticks[-1].time_s - track.ticks[-2].time_s for track in tracks if len(track.ticks) > 1
     ]
     if not gaps or min(gaps) > 20 * _NAP_S:
-        time.sleep(_NAP_S)
+        clock.sleep(_NAP_S)
 
 
 def gather(
@@ -296,7 +315,7 @@ def gather(
     done: Callable[[Track], bool],
     lost: Callable[[Track, CounterLost], None],
     longest_s: float,
-    clock: Clock = time.monotonic,
+    clock: Clock = time,
 ) -> None:
     """Watch ticks of several counters until each has enough, or time is up.
 
@@ -305,7 +324,7 @@ def gather(
         done: whether a counter has enough, asked after each of its ticks and before the first.
         lost: told of a counter that can't be read any more.
         longest_s: no longer than this.
-        clock: seconds, monotonic.
+        clock: the module ``time``, or a test's own.
     """
     with _prompt():
         _gather([track for track in tracks if not done(track)], done, lost, longest_s, clock)
@@ -318,12 +337,12 @@ def _gather(
     longest_s: float,
     clock: Clock,
 ) -> None:
-    end_s = clock() + longest_s
-    while open_ and (now_s := clock()) < end_s:
+    end_s = clock.monotonic() + longest_s
+    while open_ and (now_s := clock.monotonic()) < end_s:
         due_s = {track: track.due_s(now_s) for track in open_}
         ready = [track for track in open_ if due_s[track] <= now_s]
         if not ready:
-            time.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
+            clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
             continue
         for track in ready:
             try:
