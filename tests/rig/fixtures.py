@@ -14,7 +14,7 @@ from tests.rig.nvml import H100, Rig, RigUnavailable, Settings, build
 from tests.rig.powercap import Powercap, Zone
 from tests.rig.truth import Marks
 
-__all__ = ["MakePowercap", "NvmlRig", "nvml_rig", "powercap"]
+__all__ = ["MakePowercap", "NvmlRig", "nvml_rig", "powercap", "simnvml"]
 
 
 class NvmlRig(Protocol):
@@ -32,14 +32,21 @@ class NvmlRig(Protocol):
         """As :class:`Rig`; opened in this process at once, until the end of the test."""
 
 
-@pytest.fixture
-def nvml_rig(tmp_path: Path) -> Iterator[NvmlRig]:
-    """Machines with simulated GPUs; the last one that was opened is this process's own."""
+@pytest.fixture(scope="session")
+def simnvml() -> Path:
+    """The simulated driver's library."""
     try:
-        build()
+        return build()
     except RigUnavailable as unavailable:
         # Where nobody looks at what was skipped, it must not be.
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(unavailable))
+        if os.environ.get("CI"):
+            pytest.fail(str(unavailable))
+        pytest.skip(str(unavailable))
+
+
+@pytest.fixture
+def nvml_rig(simnvml: Path, tmp_path: Path) -> Iterator[NvmlRig]:
+    """Machines with simulated GPUs; the last one that was opened is this process's own."""
     with contextlib.ExitStack() as opened_rigs:
         count = 0
 
