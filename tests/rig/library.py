@@ -121,7 +121,7 @@ class VirtualClock:
         self._library.simnvml_advance_clock_ns(self.look_ns)
         return int(self._library.simnvml_clock_ns())
 
-    def time(self) -> float:
+    def monotonic(self) -> float:
         """Seconds, as ``time.monotonic()``."""
         return self.time_ns() * 1e-9
 

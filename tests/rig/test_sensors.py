@@ -37,9 +37,9 @@ def follow(rig: Rig, clock: VirtualClock, gpu: Any, steps: int = 150) -> list[tu
             rig.mark(0)
         clock.sleep(0.0113)
         # Looking at the clock moves it, so the call must not be the one to meet a tick.
-        before_s = clock.time()
+        before_s = clock.monotonic()
         mj = energy_mj(gpu)
-        if counter.tick(before_s) == counter.tick(clock.time()):
+        if counter.tick(before_s) == counter.tick(clock.monotonic()):
             shown.append((mj, counter.value_mj(before_s)))
     assert len(shown) > 0.9 * steps
     return shown
@@ -86,9 +86,9 @@ def test_a_counter_moves_once_a_period(board: Any, ticks: int, nvml_rig: NvmlRig
     rig = nvml_rig(board)
     gpu = handle()
     with rig.virtual_time() as clock:
-        end_s = clock.time() + 1
+        end_s = clock.monotonic() + 1
         values = set()
-        while clock.time() < end_s:
+        while clock.monotonic() < end_s:
             values.add(energy_mj(gpu))
             clock.sleep(0.0005)
     assert len(values) in {ticks, ticks + 1}
@@ -99,12 +99,12 @@ def test_a_counters_ticks_may_jitter_and_never_go_back(nvml_rig: NvmlRig) -> Non
     gpu = handle()
     moved_s = []
     with rig.virtual_time() as clock:
-        end_s, last_mj = clock.time() + 3, energy_mj(gpu)
-        while clock.time() < end_s:
+        end_s, last_mj = clock.monotonic() + 3, energy_mj(gpu)
+        while clock.monotonic() < end_s:
             clock.sleep(0.001)
             if (mj := energy_mj(gpu)) != last_mj:
                 assert mj > last_mj
-                moved_s.append(clock.time())
+                moved_s.append(clock.monotonic())
                 last_mj = mj
     gaps_s = [later - earlier for earlier, later in itertools.pairwise(moved_s)]
     assert min(gaps_s) < 0.095 < 0.105 < max(gaps_s)
@@ -117,7 +117,7 @@ def test_a_counter_may_be_fed_by_a_sensor_that_sees_a_quarter(nvml_rig: NvmlRig)
     gpu, truth = handle(), rig.truth()
     with rig.virtual_time() as clock:
         clock.sleep(0.35)
-        now_s, mj = clock.time() - epoch_s(rig), energy_mj(gpu)
+        now_s, mj = clock.monotonic() - epoch_s(rig), energy_mj(gpu)
     ticks_s = [0.02 + 0.1 * number for number in range(1, math.floor((now_s - 0.02) / 0.1) + 1)]
     seen_j = [
         truth.energy(epoch_s(rig) + tick_s - 0.025, epoch_s(rig) + tick_s) / 0.025 * 0.1
@@ -138,7 +138,7 @@ def test_power_is_that_of_the_window_before_the_last_tick(nvml_rig: NvmlRig) -> 
     with rig.virtual_time() as clock:
         rig.mark(1)
         clock.sleep(0.37)
-        tick_s = epoch_s(rig) + math.floor((clock.time() - epoch_s(rig)) / 0.1) * 0.1
+        tick_s = epoch_s(rig) + math.floor((clock.monotonic() - epoch_s(rig)) / 0.1) * 0.1
         shown_mw = [
             power_mw(gpu),
             field(gpu, pynvml.NVML_FI_DEV_POWER_AVERAGE).value.uiVal,
@@ -197,7 +197,7 @@ def test_fields_tell_when_they_were_updated(
     rig = nvml_rig(H100, settings={"field_ts": stamp, "tick_phase_ms": 0}, age_s=0)
     gpu = handle()
     with rig.virtual_time() as clock:
-        clock.sleep(epoch_s(rig) + 5.04 - clock.time())
+        clock.sleep(epoch_s(rig) + 5.04 - clock.monotonic())
         told = field(gpu, pynvml.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION)
         now_us = clock.time_ns() // 1000
     assert told.value.ullVal == rig.counter().value_mj(epoch_s(rig) + 5.04)
