@@ -27,6 +27,7 @@ __all__ = [
     "NvmlRefused",
     "board",
     "driver_is_there",
+    "event_bits",
     "opened",
     "reason_of",
 ]
@@ -34,6 +35,7 @@ __all__ = [
 _T = TypeVar("_T")
 
 NO_PERMISSION = 4
+_NO_FUNCTION = 13
 _REASONS = {
     3: "the GPU, or its driver, doesn't tell that",
     NO_PERMISSION: "no permission to use NVIDIA GPUs; check who may read and write /dev/nvidia*,"
@@ -42,7 +44,7 @@ _REASONS = {
     " and see what nvidia-smi says",
     12: "no NVIDIA driver was found (libnvidia-ml.so.1); install it, or start this container with"
     " access to the GPUs",
-    13: "the NVIDIA driver is too old for the installed nvidia-ml-py; update the driver",
+    _NO_FUNCTION: "the NVIDIA driver is too old for the installed nvidia-ml-py; update the driver",
     15: "the driver can't reach the GPU any more (it is lost); restart the machine",
     16: "the GPU must be reset before it can be used; run nvidia-smi --gpu-reset, or restart the"
     " machine",
@@ -196,6 +198,16 @@ def board(library: Nvml, uuid: str) -> object:
     if uuid.startswith("MIG-"):
         return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
     return handle
+
+
+def event_bits(library: Nvml, handle: object) -> int:
+    """Bits that say why a GPU's clocks aren't higher, whatever the driver calls them."""
+    try:
+        return library.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    except library.NVMLError as error:
+        if getattr(error, "value", None) != _NO_FUNCTION:
+            raise
+    return library.nvmlDeviceGetCurrentClocksThrottleReasons(handle)
 
 
 class Boards:
