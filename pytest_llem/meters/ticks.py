@@ -21,6 +21,9 @@ __all__ = ["Fit", "Tick", "TickFinder", "fit"]
 _LEARN = 8
 """So many changes before a period is believed."""
 
+_LEAST = 5
+"""So few that are well known make no grid."""
+
 _KEEP = 32
 """So many changes a period is worked out from: a clock that drifts is followed."""
 
@@ -32,7 +35,7 @@ _LEAST_PERIOD_S = 0.004
 
 _LEAST_MARGIN_S = 0.002
 _CLOSE = 0.15
-"""Ticks may be off a regular grid by this share of the period."""
+"""Ticks may be off a regular grid, and not known better, by this share of the period."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,26 +70,30 @@ class Fit:
 
 
 def fit(changes: Sequence[Tick]) -> Fit | None:
-    """The grid that changes lie on; None where they lie on none.
+    """The grid that changes lie on; None where they lie on none, or too few are well known.
 
     Changes may be missing. The period is the smallest distance, or a half or a third of it, that
-    explains all: a least-squares line through the middles of the brackets.
+    explains all: a least-squares line through the middles of the brackets. Brackets that are much
+    wider than others, of polls that came late, say little and don't count.
     """
-    middles = [(tick.lo_s + tick.hi_s) / 2 for tick in changes]
-    gaps = [later - earlier for earlier, later in itertools.pairwise(middles)]
-    if len(gaps) < 2 or min(gaps) <= 0:
+    widths = sorted(tick.hi_s - tick.lo_s for tick in changes)
+    if len(widths) < _LEAST:
         return None
-    bracket_s = statistics.median(tick.hi_s - tick.lo_s for tick in changes)
+    widest_s = max(3 * widths[len(widths) // 4], _LEAST_MARGIN_S / 2)
+    narrow = [tick for tick in changes if tick.hi_s - tick.lo_s <= widest_s]
+    middles = [(tick.lo_s + tick.hi_s) / 2 for tick in narrow]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(middles)]
+    if len(middles) < max(_LEAST, len(changes) // 2) or min(gaps) <= 0:
+        return None
+    bracket_s = statistics.median(tick.hi_s - tick.lo_s for tick in narrow)
     for divisor in (1, 2, 3):
-        period_s = min(gaps) / divisor
-        steps = [max(1, round(gap / period_s)) for gap in gaps]
+        steps = [max(1, round(gap / min(gaps) * divisor)) for gap in gaps]
         numbers = [0, *itertools.accumulate(steps)]
         slope, start = statistics.linear_regression(numbers, middles)
-        errors = [abs(m - start - k * slope) for k, m in zip(numbers, middles, strict=True)]
-        # Brackets as wide as that would fit any grid.
-        if slope < max(_LEAST_PERIOD_S, 2 * bracket_s):
+        if slope < max(_LEAST_PERIOD_S, bracket_s / _CLOSE):
             return None
-        if max(errors) <= max(_CLOSE * slope, bracket_s):
+        errors = [abs(m - start - k * slope) for k, m in zip(numbers, middles, strict=True)]
+        if max(errors) <= _CLOSE * slope:
             spread_s = max(math.sqrt(statistics.fmean(e * e for e in errors)), bracket_s / 2)
             return Fit(period_s=slope, phase_s=start, spread_s=spread_s)
     return None

@@ -238,7 +238,7 @@ def _sample(row: Sequence[Any]) -> Sample:
         at_s=at_s,
         power_w=power_w,
         usage_w=usage_w,
-        temperature_c=celsius,
+        temperature_c=None if celsius is None else float(celsius),
         sm_clock_mhz=clock,
         event_bits=bits,
     )

@@ -95,7 +95,9 @@ def _slowdowns(
         count = sum(event in found for found in seen)
         if count:
             share = count / len(seen)
-            when = f"in {share:.0%} of the window's {len(seen)} samples{_clock_range(samples)}"
+            when = (
+                f"in {share * 100:.0f} % of the window's {len(seen)} samples{_clock_range(samples)}"
+            )
         else:
             when = "just before or after the window"
         cause, fix = _SLOWDOWNS.get(event, _OTHER)

@@ -89,14 +89,15 @@ def wait_for_others(
         sleep: waits some seconds.
     """
     start_s = clock()
+    waited_s = 0.0
     while True:
         ours = own()
         taken = [state for state in look().gpus if _is_taken(state, ours, hidden)]
-        waited_s = clock() - start_s
         if not taken or waited_s >= LONGEST_S:
             break
         tell(waited_s)
         sleep(min(_POLL_S, LONGEST_S - waited_s))
+        waited_s = clock() - start_s
     return Wait(
         waited_s=waited_s,
         warnings=tuple(_warnings(taken, ours, hidden, waited_s)),
@@ -125,16 +126,14 @@ def _warnings(
     taken: Sequence[GpuState], own: frozenset[int], hidden: str, waited_s: float
 ) -> Iterator[str]:
     for state in taken:
-        waited = f" (waited {waited_s:.0f} s before the engine was loaded)"
         others = () if hidden else foreign(state, own)
         if others:
-            yield shared(state, others) + waited
+            yield f"{shared(state, others)} (waited {waited_s:.0f} s for them)"
             continue
         used = _residual(state, own, hidden) / 2**30
         whose = f"by whom is unchecked: {hidden}" if hidden else "no process is seen to hold it"
         yield (
             f"GPU {state.gpu}: {used:.1f} GiB of its memory were in use before the engine was"
-            f" loaded{waited.replace(' before the engine was loaded', '')}; {whose}; see what"
-            f" nvidia-smi says on the host, and end what holds it: sudo fuser -v"
-            f" /dev/nvidia{state.gpu}"
+            f" loaded (waited {waited_s:.0f} s); {whose}; find what holds it, on the host, and end"
+            f" it: sudo fuser -v /dev/nvidia{state.gpu}"
         )
