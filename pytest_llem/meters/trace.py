@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llem.meters.ticks import Tick
+from pytest_llem.meters.power_ticks import Tick
 
 __all__ = ["Sample", "TickSeries", "Trace"]
 

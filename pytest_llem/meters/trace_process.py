@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pytest_llem.meters.ticks import Tick, TickFinder
+from pytest_llem.meters.power_ticks import Tick, TickFinder
 from pytest_llem.nvml import (
     CLOCK_SM,
     FIELD_POWER_INSTANT,

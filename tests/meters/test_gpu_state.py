@@ -94,7 +94,8 @@ def test_an_instance_has_its_own_memory_and_processes_and_all_else_of_its_gpu() 
 
 
 @pytest.mark.parametrize(
-    "errors", [{"nvmlInit": 9}, {"nvmlDeviceGetHandleByUUID": 15}, {"nvmlSystemGetDriverVersion": 9}]
+    "errors",
+    [{"nvmlInit": 9}, {"nvmlDeviceGetHandleByUUID": 15}, {"nvmlSystemGetDriverVersion": 9}],
 )
 def test_gpus_that_can_not_be_asked_are_a_reason(errors: dict[str, int]) -> None:
     known = gpus(FakeNvml(A))

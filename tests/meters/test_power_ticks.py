@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pytest_llem.meters.ticks import Tick, TickFinder, fit
+from pytest_llem.meters.power_ticks import Tick, TickFinder, fit
 
 PERIOD_S, PHASE_S = 0.1, 0.0137
 
