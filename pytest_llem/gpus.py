@@ -17,12 +17,13 @@ from pytest_llem.nvml import (
     TEMPERATURE_GPU,
     Nvml,
     NvmlRefused,
+    bindings,
     board,
     opened,
     reason_of,
 )
 
-__all__ = ["Found", "Gpu", "look", "temperatures"]
+__all__ = ["Found", "Gpu", "Nvml", "bindings", "look", "reason_of", "temperatures"]
 
 _NONE = "the NVIDIA driver works, but sees no GPU; see what nvidia-smi says"
 

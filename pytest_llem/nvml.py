@@ -25,6 +25,7 @@ __all__ = [
     "Memory",
     "Nvml",
     "NvmlRefused",
+    "bindings",
     "board",
     "driver_is_there",
     "event_bits",
@@ -172,7 +173,7 @@ def opened(nvml: Nvml | None = None) -> Iterator[Nvml]:
     Raises:
         NvmlRefused: when it can't be opened, or for an error of NVML inside of the block.
     """
-    library = _bindings() if nvml is None else nvml
+    library = bindings() if nvml is None else nvml
     try:
         library.nvmlInit()
         try:
@@ -252,7 +253,12 @@ class Boards:
         self._open.close()
 
 
-def _bindings() -> Nvml:
+def bindings() -> Nvml:
+    """The module ``pynvml``.
+
+    Raises:
+        NvmlRefused: when it can't be imported.
+    """
     try:
         # What another library warns of is no fault of the tests, whatever -W says.
         with warnings.catch_warnings():

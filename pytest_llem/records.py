@@ -105,17 +105,17 @@ class RequestTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSummary:
-    """What the power trace saw of the experiment's GPUs over the measured window.
+    """What a power trace saw over the measured window; null figures come with a reason.
 
     Attributes:
-        peak_w: highest power of all of them together at one moment; null with a reason.
-        temperature_max_c: of the hottest of them.
-        samples: moments at which all of them were asked.
+        peak_w: greatest power of all the experiment's own devices together.
+        temperature_max_c: temperature of the warmest of them.
+        samples: how many samples lie in the window.
     """
 
-    peak_w: float | None
-    temperature_max_c: float | None
-    samples: int
+    peak_w: float | None = None
+    temperature_max_c: float | None = None
+    samples: int = 0
     reason: str | None = None
 
 

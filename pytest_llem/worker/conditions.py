@@ -104,7 +104,7 @@ class Conditions(Surroundings):
             return Observed()
         if not self._gpus:
             reason = self._reason or "no GPU was found by NVML"
-            none = TraceSummary(peak_w=None, temperature_max_c=None, samples=0, reason=reason)
+            none = TraceSummary(reason=reason)
             unknown = f"nothing is known of the conditions on the GPU: {reason}"
             return Observed(conditions={"reason": reason}, trace=none, warnings=(unknown,))
         samples = self._samples(window)
@@ -144,7 +144,7 @@ class Conditions(Surroundings):
     def _summary(self, samples: Sequence[Sample]) -> TraceSummary:
         if self._trace is None:
             reason = "the power trace is switched off (power_trace_hz: none)"
-            return TraceSummary(peak_w=None, temperature_max_c=None, samples=0, reason=reason)
+            return TraceSummary(reason=reason)
         unread = [
             f"GPU {gpu.index}: {why}"
             for gpu, why in zip(self._gpus, self._trace.reasons, strict=False)

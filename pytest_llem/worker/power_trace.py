@@ -39,7 +39,7 @@ def summary(
     whole = [found for found in rounds.values() if len(found) == len(gpus)]
     if not whole:
         why = reason or "the window was over before the power trace took a sample"
-        return TraceSummary(peak_w=None, temperature_max_c=None, samples=0, reason=why)
+        return TraceSummary(reason=why)
     sums = [_sum([sample.power_w for sample in found]) for found in whole]
     celsius = [sample.temperature_c for found in whole for sample in found]
     averaged = [gpu for gpu, source in zip(gpus, sources, strict=False) if source != "instant"]
