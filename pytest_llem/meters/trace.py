@@ -162,7 +162,9 @@ class Trace:
             return
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.close()
+                # An engine may have closed what isn't its own.
+                with contextlib.suppress(OSError):
+                    pipe.close()
         try:
             process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -193,7 +195,17 @@ class Trace:
         return "reason" in answer
 
     def _receive(self, limit_s: float) -> dict[str, Any] | None:
-        """The next line; None where none comes in time."""
+        """The next answer; None where none comes in time, and then ``reason`` says why."""
+        try:
+            line = self._line(limit_s)
+            answer = None if line is None else json.loads(line)
+            return answer if isinstance(answer, dict) else None
+        except (OSError, ValueError) as error:
+            self._fail(f"the power trace can't be heard: {error}")
+            return None
+
+    def _line(self, limit_s: float) -> bytes | None:
+        """The next line; None where none comes in time, or none will come."""
         if self._process is None or self._process.stdout is None:
             return None
         pipe = self._process.stdout.fileno()
@@ -212,9 +224,7 @@ class Trace:
                 return None
             self._data += data
         line, _, self._data = self._data.partition(b"\n")
-        answer = json.loads(line)
-        assert isinstance(answer, dict)
-        return answer
+        return line
 
     def _ended(self) -> str:
         status = None

@@ -383,6 +383,30 @@ def test_a_process_that_was_killed_is_a_reason(
     assert "the process of the power trace ended (exit status -9)" in trace.reason
 
 
+def test_pipes_that_an_engine_closed_are_a_reason(machine: Callable[..., Rig]) -> None:
+    machine()
+    program = """
+        import os
+        from pytest_llem.gpus import look
+        from pytest_llem.meters.trace import Trace
+        trace = Trace([gpu.uuid for gpu in look(environ={}).gpus], 50.0)
+        trace.start()
+        trace.on()
+        assert not trace.reason
+        os.closerange(3, 64)
+        trace.off()
+        assert trace.samples(0.0, 1e12) == ()
+        trace.close()
+        print(trace.reason)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("the p")
+    assert done.stdout.strip()
+
+
 def test_a_trace_that_was_never_started_is_a_reason() -> None:
     trace = Trace(["GPU-a"])
     trace.on()
