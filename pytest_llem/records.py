@@ -20,6 +20,7 @@ __all__ = [
     "RequestTiming",
     "Summary",
     "ToIdle",
+    "TraceSummary",
     "Verdict",
     "Window",
 ]
@@ -103,6 +104,22 @@ class RequestTiming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What a power trace saw over the measured window; null figures come with a reason.
+
+    Attributes:
+        peak_w: greatest power of all the experiment's own devices together.
+        temperature_max_c: temperature of the warmest of them.
+        samples: how many samples lie in the window.
+    """
+
+    peak_w: float | None = None
+    temperature_max_c: float | None = None
+    samples: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """The value of a metric in one measurement; null comes with a reason."""
 
@@ -123,6 +140,8 @@ class Measurement:
         tokens_sha256: over all generated token ids: equal runs give equal digests.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
+        conditions: the state of its GPUs before and after the window; empty for other devices.
+        trace: what the power trace saw; None where there was none.
     """
 
     experiment: str
@@ -136,6 +155,8 @@ class Measurement:
     warnings: tuple[str, ...] = ()
     testbed: Mapping[str, Any] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    trace: TraceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from pytest_llem.worker import workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import Facts, figures
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
@@ -60,6 +61,10 @@ class Phases:
             )
             self.windows.append(window)
 
+    def last(self, name: str) -> Window:
+        """The latest window of a phase that took place."""
+        return next(window for window in reversed(self.windows) if window.phase == name)
+
 
 def measure(
     experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
@@ -70,19 +75,35 @@ def measure(
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    with watched(experiment, emit) as surroundings:
+        return _measured(experiment, digest, cycle, backend, emit, surroundings)
+
+
+def _measured(
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    surroundings: Surroundings,
+) -> Measurement:
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
     facts = engine.facts()
+    surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
     warnings = _prepare(experiment, engine, facts.vocab_size, phases)
-    completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
+    with surroundings.around():
+        completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
     for meter in phases.meters:
         meter.close()
+    observed = surroundings.observed(phases.last("measure"))
     send_series([completion.timing for completion in completions], emit)
+    send_trace(observed.rows, emit)
     totals = Facts.of(completions, peak, facts.device, missing)
     return Measurement(
         experiment=experiment.id,
@@ -93,14 +114,16 @@ def measure(
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),
-        warnings=warnings,
-        testbed=testbed(facts.device, phases.meters),
+        warnings=(*warnings, *observed.warnings),
+        testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
         subject={
             "backend": backend.name,
             "versions": dict(backend.versions()),
             "digest": digest,
             "engine": dict(facts.details),
         },
+        conditions=observed.conditions,
+        trace=observed.trace,
     )
 
 
