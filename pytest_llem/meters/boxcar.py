@@ -20,6 +20,7 @@ __all__ = ["Mean", "at_rest", "counter", "find_span"]
 
 _SPANS = 40
 _ALIKE = 0.02
+_CALM = 0.03
 _REST = 3
 
 
@@ -118,4 +119,4 @@ def find_span(means: Sequence[Mean], start_s: float, end_s: float, period_s: flo
     if not scored:
         return None
     swing_w, steps = min(scored)
-    return steps * period_s if swing_w < 0.1 * (peak_w - rest_w) else None
+    return steps * period_s if swing_w < _CALM * (peak_w - rest_w) else None

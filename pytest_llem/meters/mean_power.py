@@ -6,6 +6,7 @@ within the window too: a process of its own watches for them (``trace``), while 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,16 +15,23 @@ from pytest_llem.meters import boxcar, edges
 from pytest_llem.meters.boxcar import Mean
 from pytest_llem.meters.edges import Attributed, Evidence
 from pytest_llem.meters.ticks import Clock, Look
-from pytest_llem.meters.trace import Trace
+from pytest_llem.meters.trace import Sample, TickSeries, Trace
 
 __all__ = ["MeanPower", "Means", "TraceMeans", "Watch"]
 
 _UNIT_J = 0.001
+_HZ = 40.0
+"""Samples a second: at least one in every period of 100 ms, also on a busy host."""
+
 _PAST_S = 5.0
+_SURE = 0.05
+"""A sample this part of a period from a renewal may be of the one or the other."""
+
 _LONGEST_REST_S = 4.0
 _LONGEST_END_S = 5.0
 _AFTER_SPAN = 4
-_REST = 4
+_REST = 5
+_PERIOD_S = 0.1
 _LIKELY_SPAN_S = 1.0
 """Documented of nvmlDeviceGetPowerUsage, for Ampere except GA100 and newer."""
 
@@ -58,31 +66,52 @@ class TraceMeans:
     def __init__(self, uuids: Sequence[str]) -> None:
         """Start it; it is there when first asked."""
         self._count = len(uuids)
-        self._trace = Trace(uuids, hz=None, ticks=True)
+        self._trace = Trace(uuids, hz=_HZ, ticks=True)
         self._trace.start()
         self._trace.on()
 
     def means(self, from_s: float, to_s: float) -> Sequence[Means]:
         """Readings of each GPU between two times."""
         series = self._trace.ticks(from_s, to_s)
+        samples = self._trace.samples(from_s, to_s)
         if not series:
             return [Means(period_s=None, means=(), reason=self._trace.reason)] * self._count
         return [
-            Means(
-                period_s=one.period_s,
-                means=[
-                    Mean(lo_s=tick.lo_s, hi_s=tick.hi_s, power_w=tick.value)
-                    for tick in one.ticks
-                    if tick.value is not None
-                ],
-                reason=one.reason,
-            )
-            for one in series
+            _readings(one, [sample for sample in samples if sample.gpu == gpu])
+            for gpu, one in enumerate(series)
         ]
 
     def close(self) -> None:
         """End the process."""
         self._trace.close()
+
+
+def _readings(series: TickSeries, samples: Sequence[Sample]) -> Means:
+    """The reading of every period, also where it is the same as the one before.
+
+    When it is renewed shows by its changes; what it is then, by any sample until the next time.
+    """
+    told = [(one.at_s, one.usage_w) for one in samples if one.usage_w is not None]
+    seen = [tick for tick in series.ticks if tick.value is not None]
+    if series.reason or not told:
+        return Means(period_s=None, means=(), reason=series.reason)
+    if not series.period_s or not seen:
+        # Nothing has changed so far: any time is as good as another.
+        alike = [Mean(lo_s=at_s, hi_s=at_s, power_w=power_w) for at_s, power_w in told]
+        return Means(period_s=1 / _HZ, means=alike)
+    period_s, last_s = series.period_s, (seen[-1].lo_s + seen[-1].hi_s) / 2
+    doubt_s = min(tick.hi_s - tick.lo_s for tick in seen) / 2
+    found: dict[int, Mean] = {}
+    # A reading that was seen to change counts as a sample right behind its renewal.
+    just_s = 2 * _SURE * period_s
+    told += [((t.lo_s + t.hi_s) / 2 + just_s, t.value) for t in seen if t.value is not None]
+    for at_s, power_w in told:
+        number = math.floor((at_s - last_s) / period_s)
+        due_s = last_s + number * period_s
+        if _SURE < (at_s - due_s) / period_s < 1 - _SURE:
+            mean = Mean(lo_s=due_s - doubt_s, hi_s=due_s + doubt_s, power_w=power_w)
+            found.setdefault(number, mean)
+    return Means(period_s=period_s, means=[found[number] for number in sorted(found)])
 
 
 class MeanPower:
@@ -99,9 +128,12 @@ class MeanPower:
         """Wait until power is at rest: what follows is told from what was before."""
 
         def rested(domain: str, found: Means) -> bool:
-            span_s = self._spans.get(domain, _LIKELY_SPAN_S)
-            count = round(span_s / found.period_s) + _REST if found.period_s else _REST
-            return boxcar.at_rest(found.means, count)
+            period_s = found.period_s or 0.0
+            # Readings before the period was known may be closer together than it is.
+            longest_s = self._spans.get(domain, _LIKELY_SPAN_S) + _REST * max(period_s, _PERIOD_S)
+            times = [mean.time_s for mean in found.means]
+            recent = [time_s for time_s in times if time_s >= times[-1] - longest_s]
+            return len(recent) < len(times) and boxcar.at_rest(found.means, len(recent))
 
         self._wait(rested, self._clock.monotonic(), _LONGEST_REST_S)
 
