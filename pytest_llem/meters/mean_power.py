@@ -7,15 +7,17 @@ within the window too: a process of its own watches for them (``trace``), while 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_llem.meters import boxcar, edges
 from pytest_llem.meters.boxcar import Mean
-from pytest_llem.meters.edges import Attributed, Evidence
-from pytest_llem.meters.ticks import Clock, Look
+from pytest_llem.meters.edges import Attributed, Evidence, Slope
+from pytest_llem.meters.ticks import Clock, Look, Tick
 from pytest_llem.meters.trace import Sample, TickSeries, Trace
+from pytest_llem.records import ToIdle
 
 __all__ = ["MeanPower", "Means", "TraceMeans", "Watch"]
 
@@ -28,7 +30,7 @@ _SURE = 0.05
 """A sample this part of a period from a renewal may be of the one or the other."""
 
 _LONGEST_REST_S = 4.0
-_LONGEST_END_S = 5.0
+_LONGEST_END_S = 3.0
 _AFTER_SPAN = 4
 _REST = 5
 _PERIOD_S = 0.1
@@ -98,7 +100,7 @@ def _readings(series: TickSeries, samples: Sequence[Sample]) -> Means:
     if not series.period_s or not seen:
         # Nothing has changed so far: any time is as good as another.
         alike = [Mean(lo_s=at_s, hi_s=at_s, power_w=power_w) for at_s, power_w in told]
-        return Means(period_s=1 / _HZ, means=alike)
+        return Means(period_s=None, means=alike)
     period_s, last_s = series.period_s, (seen[-1].lo_s + seen[-1].hi_s) / 2
     doubt_s = min(tick.hi_s - tick.lo_s for tick in seen) / 2
     found: dict[int, Mean] = {}
@@ -112,6 +114,26 @@ def _readings(series: TickSeries, samples: Sequence[Sample]) -> Means:
             mean = Mean(lo_s=due_s - doubt_s, hi_s=due_s + doubt_s, power_w=power_w)
             found.setdefault(number, mean)
     return Means(period_s=period_s, means=[found[number] for number in sorted(found)])
+
+
+def _constant(means: Sequence[Mean], start_s: float, end_s: float) -> Attributed:
+    """The energy of a window in which, as before and after it, power didn't change."""
+    powers = [mean.power_w for mean in means]
+    power_w, spread_w = statistics.fmean(powers), statistics.pstdev(powers)
+    energy_j = power_w * (end_s - start_s)
+    ends = [
+        Tick(mean.lo_s, mean.hi_s, power_w * (mean.time_s - means[0].time_s))
+        for mean in (means[0], means[-1])
+    ]
+    rest = Slope(power_w=power_w, spread_w=spread_w, start=ends[0], end=ends[1])
+    return Attributed(
+        energy_j=energy_j,
+        uncertainty_j=max(spread_w * (end_s - start_s), _UNIT_J),
+        before=rest,
+        settled=True,
+        tail_j=0.0,
+        to_idle=ToIdle(above_j=0.0, uncertainty_j=_UNIT_J, settled_s=0.0),
+    )
 
 
 class MeanPower:
@@ -142,7 +164,9 @@ class MeanPower:
 
         def enough(domain: str, found: Means) -> bool:
             behind = [mean for mean in found.means if mean.lo_s > end_s]
-            if domain in self._spans or not found.period_s:
+            if not found.period_s:
+                return len(behind) >= edges.AFTER and boxcar.at_rest(found.means, len(found.means))
+            if domain in self._spans:
                 return len(behind) >= edges.AFTER
             span_s = boxcar.find_span(found.means, start_s, end_s, found.period_s)
             if span_s is not None:
@@ -179,16 +203,20 @@ class MeanPower:
     def _energy(self, domain: str, found: Means, start_s: float, end_s: float) -> Attributed | str:
         if found.reason:
             return found.reason
-        if not found.period_s:
-            return "no power reading was renewed while it was watched"
+        if not found.means:
+            return "no power reading was seen: this host was too busy; measure again"
         # Power that never changed is the same over any time.
-        span_s = self._spans.get(domain, found.period_s)
-        if domain not in self._spans and not boxcar.at_rest(found.means, len(found.means)):
+        never = boxcar.at_rest(found.means, len(found.means))
+        period_s = found.period_s or (_PERIOD_S if never else 0.0)
+        span_s = self._spans.get(domain, period_s if never else 0.0)
+        if not period_s or not span_s:
             return (
                 "there is no energy counter, and over which time its power readings are means"
                 " doesn't show; a warm-up, or a longer window, shows it"
             )
-        ticks = boxcar.counter(found.means, start_s, found.period_s, span_s)
+        if never and not found.period_s:
+            return _constant(found.means, start_s, end_s)
+        ticks = boxcar.counter(found.means, start_s, period_s, span_s)
         before = [tick for tick in ticks or () if tick.time_s <= start_s]
         inside = [tick for tick in ticks or () if tick.time_s <= end_s]
         after = [tick for tick in ticks or () if tick.time_s > end_s]
@@ -201,7 +229,7 @@ class MeanPower:
                 before=before,
                 at_end=Look(end_s, end_s, inside[-1].joules),
                 after=after[: edges.AFTER],
-                period_s=found.period_s,
+                period_s=period_s,
                 unit_j=_UNIT_J,
             )
         )
