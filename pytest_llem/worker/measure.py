@@ -11,11 +11,12 @@ from typing import Any
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
-from pytest_llem.records import Measurement, Reading, RequestTiming, Window
+from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, Window
 from pytest_llem.wire import to_dict
-from pytest_llem.worker import workload
+from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
-from pytest_llem.worker.figures import Facts, figures
+from pytest_llem.worker.facts import Facts
+from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
@@ -62,21 +63,37 @@ class Phases:
 
 
 def measure(
-    experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    known: Idle | None = None,
 ) -> Measurement:
     """Measure one experiment once.
+
+    Args:
+        experiment: what to measure.
+        digest: of the experiment.
+        cycle: from 1.
+        backend: that has the engine.
+        emit: sends frames.
+        known: idle power of the same loaded state, measured lately; measured anew where it
+            doesn't do here.
 
     Raises:
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    begun_s = time.monotonic()
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
     facts = engine.facts()
     phases.meters, missing = choose_meters(experiment, facts.device)
-    warnings = _prepare(experiment, engine, facts.vocab_size, phases)
+    resting, resting_s = _idle(experiment, phases, known, begun_s)
+    warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
     completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
@@ -84,16 +101,20 @@ def measure(
         meter.close()
     send_series([completion.timing for completion in completions], emit)
     totals = Facts.of(completions, peak, facts.device, missing)
+    window = next(window for window in phases.windows if window.phase == "measure")
+    resting, drifts = idle.checked(resting, window, totals.own_domain, resting_s)
+    timings = [completion.timing for completion in completions]
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=figures(phases.windows, [c.timing for c in completions], totals, experiment.slo),
+        metrics=figures(phases.windows, timings, totals, experiment.slo, idle=resting),
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),
-        warnings=warnings,
+        warnings=(*warnings, *drifts),
+        idle=resting,
         testbed=testbed(facts.device, phases.meters),
         subject={
             "backend": backend.name,
@@ -116,13 +137,25 @@ def _run(
     return completions, engine.peak_memory_bytes()
 
 
-def _prepare(
+def _idle(
+    experiment: Experiment, phases: Phases, known: Idle | None, begun_s: float
+) -> tuple[Idle | None, float]:
+    """Idle power of the loaded engine, and when its age was right; None where nobody wants it."""
+    now_s = time.monotonic()
+    if experiment.idle == "none":
+        return None, now_s
+    if found := idle.shared(known, experiment.idle, phases.meters, now_s - begun_s):
+        return found, now_s
+    with phases.phase("idle"):
+        time.sleep(experiment.idle)
+    window = phases.windows[-1]
+    return idle.measured(window), window.start_s + window.duration_s
+
+
+def _warm_up(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
 ) -> tuple[str, ...]:
-    """Idle and warm-up of a loaded engine; returns warnings."""
-    if experiment.idle != "none":
-        with phases.phase("idle"):
-            time.sleep(experiment.idle)
+    """Warm-up of a loaded engine; returns warnings."""
     requests = workload.warmup(experiment, vocab_size)
     if requests is None or experiment.warmup == "none":
         return ()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.reports.plan import Turn, engine_key
+from pytest_llem.reports.plan import Turn
+from pytest_llem.study import identity
 from pytest_llem.study.keys import Execution
 from tests.reports.plans import DOCKER, row, study, turn, turns
 
 # --- engines --------------------------------------------------------------------------------
+
+
+def engine_key(made: Turn) -> Hashable:
+    return identity.engine_key(made.experiment, made.runner)
 
 
 @pytest.mark.parametrize(
