@@ -99,11 +99,10 @@ def measure(
         engine.close()
     for meter in phases.meters:
         meter.close()
-    send_series([completion.timing for completion in completions], emit)
-    totals = Facts.of(completions, peak, facts.device, missing)
-    window = next(window for window in phases.windows if window.phase == "measure")
-    resting, drifts = idle.checked(resting, window, totals.own_domain, resting_s)
     timings = [completion.timing for completion in completions]
+    send_series(timings, emit)
+    totals = Facts.of(completions, peak, facts.device, missing)
+    resting, drifts = idle.checked(resting, phases.windows, totals.own_domain, resting_s)
     return Measurement(
         experiment=experiment.id,
         digest=digest,

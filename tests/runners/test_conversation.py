@@ -193,6 +193,7 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "experiment": to_dict(EXPERIMENT),
         "digest": DIGEST,
         "cycle": 1,
+        "idle": None,
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
 
