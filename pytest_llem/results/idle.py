@@ -63,9 +63,10 @@ class IdleStore:
             if idle.drifted:
                 self._known.pop(key, None)
             return
-        if not idle.powers or any(power.quality not in _CLEAN for power in idle.powers):
-            return
         starts = [window.start_s for window in measurement.windows if window.phase == "measure"]
+        clean = all(power.quality in _CLEAN for power in idle.powers)
+        if not (starts and idle.powers and clean):
+            return
         last_s = max(window.start_s + window.duration_s for window in measurement.windows)
         since_s = idle.age_s + last_s - starts[-1]
         origin = f"{measurement.experiment} c{measurement.cycle}"

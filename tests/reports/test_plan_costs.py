@@ -136,6 +136,7 @@ def test_times_are_as_people_say_them(seconds: float, text: str) -> None:
             "about 105 s",
         ),
         ([turn(known_s=50.0), turn(idle=5.0)], "idle 5 s, no gaps", "at least 55 s"),
+        ([turn(idle=5.0), turn(idle=5.0, shares_idle=True)], "idle 5 s, no gaps", "at least 5 s"),
         (
             [turn(known_s=50.0), turn(known_s=50.0, gap_s=300.0, thermal=True)],
             "no idle, gaps at most 5 min (thermal)",
