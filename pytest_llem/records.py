@@ -125,22 +125,6 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TraceSummary:
-    """What a power trace saw over the measured window; null figures come with a reason.
-
-    Attributes:
-        peak_w: greatest power of all the experiment's own devices together.
-        temperature_max_c: temperature of the warmest of them.
-        samples: how many samples lie in the window.
-    """
-
-    peak_w: float | None = None
-    temperature_max_c: float | None = None
-    samples: int = 0
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A phase of a measurement: ``load idle warmup measure close``."""
 
@@ -162,6 +146,22 @@ class RequestTiming:
     token_s: tuple[float, ...]
     input_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What a power trace saw over the measured window; null figures come with a reason.
+
+    Attributes:
+        peak_w: greatest power of all the experiment's own devices together.
+        temperature_max_c: temperature of the warmest of them.
+        samples: how many samples lie in the window.
+    """
+
+    peak_w: float | None = None
+    temperature_max_c: float | None = None
+    samples: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +195,8 @@ class Measurement:
         idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
+        conditions: the state of its GPUs before and after the window; empty for other devices.
+        trace: what the power trace saw; None where there was none.
     """
 
     experiment: str
@@ -209,6 +211,8 @@ class Measurement:
     idle: Idle | None = None
     testbed: Mapping[str, Any] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    trace: TraceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

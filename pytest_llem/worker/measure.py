@@ -18,6 +18,7 @@ from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.facts import Facts
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
@@ -61,6 +62,40 @@ class Phases:
             )
             self.windows.append(window)
 
+    def last(self, name: str) -> Window:
+        """The latest window of a phase that took place."""
+        return next(window for window in reversed(self.windows) if window.phase == name)
+
+
+class _Rest:
+    """Idle power of one measurement: the known one where it does, else measured."""
+
+    def __init__(self, experiment: Experiment, known: Idle | None, begun_s: float) -> None:
+        """``begun_s`` is when the known one was as old as it says."""
+        self._wanted = experiment.idle
+        self._known = known
+        self._right_s = begun_s
+        self._idle: Idle | None = None
+
+    def settle(self, phases: Phases) -> None:
+        """Take or measure it, with the engine loaded and no request made."""
+        if self._wanted == "none":
+            return
+        now_s = time.monotonic()
+        passed_s = now_s - self._right_s
+        self._right_s = now_s
+        self._idle = idle.shared(self._known, self._wanted, phases.meters, passed_s)
+        if self._idle is None:
+            with phases.phase("idle"):
+                time.sleep(self._wanted)
+            window = phases.last("idle")
+            self._idle = idle.measured(window)
+            self._right_s = window.start_s + window.duration_s
+
+    def checked(self, window: Window, prefix: str) -> tuple[Idle | None, tuple[str, ...]]:
+        """It with its age at the measured window, and warnings where it doesn't hold there."""
+        return idle.checked(self._idle, window, prefix, self._right_s)
+
 
 def measure(
     experiment: Experiment,
@@ -86,41 +121,64 @@ def measure(
         Exception: whatever the engine raises.
     """
     begun_s = time.monotonic()
+    with watched(experiment, emit) as surroundings:
+        rest = _Rest(experiment, known, begun_s)
+        return _measured(experiment, digest, cycle, backend, emit, surroundings, rest)
+
+
+def _measured(
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    surroundings: Surroundings,
+    rest: _Rest,
+) -> Measurement:
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
     facts = engine.facts()
+    surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
-    resting, resting_s = _idle(experiment, phases, known, begun_s)
+    rest.settle(phases)
     warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
-    completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
+    with surroundings.around():
+        completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
         engine.close()
     for meter in phases.meters:
         meter.close()
+    observed = surroundings.observed(phases.last("measure"))
     timings = [completion.timing for completion in completions]
     send_series(timings, emit)
+    send_trace(observed.rows, emit)
     totals = Facts.of(completions, peak, facts.device, missing)
-    resting, drifts = idle.checked(resting, phases.windows, totals.own_domain, resting_s)
+    resting, drifts = rest.checked(phases.last("measure"), totals.own_domain)
+    metrics = figures(
+        phases.windows, timings, totals, experiment.slo, idle=resting, trace=observed.trace
+    )
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=figures(phases.windows, timings, totals, experiment.slo, idle=resting),
+        metrics=metrics,
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),
-        warnings=(*warnings, *drifts),
+        warnings=(*warnings, *drifts, *observed.warnings),
         idle=resting,
-        testbed=testbed(facts.device, phases.meters),
+        testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
         subject={
             "backend": backend.name,
             "versions": dict(backend.versions()),
             "digest": digest,
             "engine": dict(facts.details),
         },
+        conditions=observed.conditions,
+        trace=observed.trace,
     )
 
 
@@ -134,21 +192,6 @@ def _run(
     with phases.phase("measure"):
         completions = engine.run(requests, _progress(emit, len(requests.prompts)))
     return completions, engine.peak_memory_bytes()
-
-
-def _idle(
-    experiment: Experiment, phases: Phases, known: Idle | None, begun_s: float
-) -> tuple[Idle | None, float]:
-    """Idle power of the loaded engine, and when its age was right; None where nobody wants it."""
-    now_s = time.monotonic()
-    if experiment.idle == "none":
-        return None, now_s
-    if found := idle.shared(known, experiment.idle, phases.meters, now_s - begun_s):
-        return found, now_s
-    with phases.phase("idle"):
-        time.sleep(experiment.idle)
-    window = phases.windows[-1]
-    return idle.measured(window), window.start_s + window.duration_s
 
 
 def _warm_up(

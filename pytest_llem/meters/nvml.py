@@ -1,0 +1,269 @@
+"""The energy of NVIDIA GPUs: their counters, read around a window and never within it.
+
+A GPU's energy counter is renewed every 20 or 100 ms. Windows are aligned to its ticks (``ticks``,
+``edges``), so a window of a tenth of a second is as exact as one of a minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from pytest_llem import gpus
+from pytest_llem.extensions import Target
+from pytest_llem.meters import edges, sampled, ticks
+from pytest_llem.meters.edges import Attributed, Evidence
+from pytest_llem.meters.gpu_board import Board, Counters
+from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
+from pytest_llem.records import Quality, Reading
+
+__all__ = ["NvmlMeter"]
+
+GAIN = 0.05
+"""Relative systematic uncertainty of the sensors behind counter and power readings: ±5 % by
+NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
+
+_BEFORE = 4
+_SHORT = 0.01
+_FEW = 2.0
+_PATIENCE_S = 1.0
+_UNSEEN = (
+    "no tick of the energy counter was seen around the window: it stopped, or this host was too"
+    " busy to see it; leave it some processor time, and measure again"
+)
+_TOO_SHORT = "the window is too short for its energy to be told"
+
+
+@dataclass
+class _Start:
+    """What a window began with.
+
+    Attributes:
+        before: of each domain, the ticks up to the start.
+        looks: of each domain, the last read.
+    """
+
+    exact: bool
+    before: dict[str, list[Tick]] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
+
+
+@dataclass
+class _End:
+    """What was seen behind a window.
+
+    Attributes:
+        looks: of each domain, the first read.
+        instants_w: of each domain, the sensor right behind the first tick.
+    """
+
+    looks: dict[str, Look] = field(default_factory=dict)
+    instants_w: dict[str, float | None] = field(default_factory=dict)
+
+
+class NvmlMeter:
+    """Reads ``gpu:<uuid>`` of the target's GPUs."""
+
+    name = "nvml"
+    estimates = False
+
+    def __init__(
+        self, target: Target, library: Counters | None = None, clock: Clock = time
+    ) -> None:
+        """Find the target's GPUs and probe their counters, all at the same time.
+
+        Args:
+            target: what to measure.
+            library: ``pynvml``, or a test's own.
+            clock: the module ``time``, or a test's own.
+        """
+        self._clock = clock
+        self.domains: Sequence[str] = ()
+        self.reason = ""
+        self._boards: list[Board] = []
+        self._library: Counters | None = None
+        if target.device != "cuda":
+            self.reason = "it reads NVIDIA GPUs only"
+            return
+        found = gpus.look(library)
+        wanted = found.gpus if target.count is None else found.gpus[: target.count]
+        if not wanted:
+            self.reason = found.reason
+            return
+        self._library = cast(Counters, gpus.bindings()) if library is None else library
+        self._library.nvmlInit()
+        self._boards = [Board(gpu, self._library, clock) for gpu in wanted]
+        self.domains = tuple(board.domain for board in self._boards)
+        boards = self._readable
+        for track, problem in ticks.probe(list(boards), clock).items():
+            boards[track].problem = problem
+
+    @property
+    def _readable(self) -> dict[Track, Board]:
+        return {b.track: b for b in self._boards if b.track is not None and not b.problem}
+
+    def start(self, exact: bool = True) -> _Start:
+        """Wait until power is at rest and a counter has just ticked, four periods at most."""
+        token = _Start(exact=exact)
+        boards = self._readable
+        since_s = self._clock.monotonic()
+
+        def enough(track: Track) -> bool:
+            run = boards[track].rest()
+            fresh = [tick for tick in run if tick.lo_s >= since_s]
+            found = edges.slopes(run, track.period_s, track.unit_j)
+            at_rest = len(found) > 1 and found[-1].agrees(found[-2])
+            return bool(fresh) and (at_rest or len(fresh) >= _BEFORE)
+
+        if exact:
+            self._gather(boards, enough, _BEFORE + 2)
+        for track, board in boards.items():
+            token.before[board.domain] = board.rest()
+            look = track.last if exact else board.look()
+            if look is not None:
+                token.looks[board.domain] = look
+        return token
+
+    def stop(self, token: _Start, start_s: float, end_s: float) -> Sequence[Reading]:
+        """Read the counters at once, wait until power is at rest, and attribute the energy."""
+        boards = self._readable
+        end = _End()
+        for board in boards.values():
+            if (look := board.look()) is not None:
+                end.looks[board.domain] = look
+                board.rest_s = look.lo_s
+        if token.exact:
+            self._settle(token, boards, end)
+        return [self._reading(board, token, end, start_s, end_s) for board in self._boards]
+
+    def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
+        """Watch ticks behind the window until the power is at rest."""
+        before = {
+            track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.unit_j)
+            for track, board in boards.items()
+        }
+
+        def enough(track: Track) -> bool:
+            board = boards[track]
+            behind = board.behind(end.looks[board.domain])
+            if behind and board.domain not in end.instants_w:
+                end.instants_w[board.domain] = board.instant_w()
+            found = edges.slopes(behind, track.period_s, track.unit_j)
+            return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
+
+        self._gather(boards, enough, edges.AFTER + 2)
+
+    def _gather(
+        self, boards: dict[Track, Board], enough: Callable[[Track], bool], periods: int
+    ) -> None:
+        def lost(track: Track, error: CounterLost) -> None:
+            boards[track].problem = str(error)
+
+        # Longer where the host is so busy that ticks go unseen.
+        longest_s = max(_PATIENCE_S, periods * max((t.period_s for t in boards), default=0.0))
+        live = [track for track, board in boards.items() if not board.problem]
+        ticks.gather(live, enough, lost, longest_s, self._clock)
+
+    def _reading(
+        self, board: Board, token: _Start, end: _End, start_s: float, end_s: float
+    ) -> Reading:
+        track, domain = board.track, board.domain
+        if board.problem or track is None or domain not in end.looks:
+            return self._unmeasured(domain, board.problem or _UNSEEN)
+        look, before = end.looks[domain], token.before.get(domain, [])
+        if not token.exact:
+            return self._rough(track, domain, token.looks.get(domain), look)
+        behind = board.behind(look)
+        if not before or len(behind) < 2:
+            return self._unmeasured(domain, _UNSEEN)
+        evidence = Evidence(
+            start_s=start_s,
+            end_s=end_s,
+            before=before,
+            at_end=look,
+            after=behind,
+            period_s=track.period_s,
+            unit_j=track.unit_j,
+        )
+        instant_w = end.instants_w.get(domain)
+        if instant_w is not None:
+            seen = sampled.sees_part(evidence, instant_w)
+            board.sees_part += 0 if seen is None else 1 if seen else -1
+        if board.sees_part <= 0:
+            return self._measured(domain, evidence, edges.attribute(evidence), part=False)
+        found = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
+        if found is None:
+            return self._unmeasured(
+                domain,
+                f"{sampled.SEEN}, and none of a window of {end_s - start_s:.3g} s; make it longer",
+            )
+        return self._measured(domain, evidence, found, part=True)
+
+    def _measured(
+        self, domain: str, evidence: Evidence, found: Attributed, *, part: bool
+    ) -> Reading:
+        if found.energy_j <= 0:
+            return self._unmeasured(domain, _TOO_SHORT)
+        quality, reason = _judged(found, evidence, part=part)
+        return Reading(
+            domain=domain,
+            meter=self.name,
+            method="counter",
+            energy_j=found.energy_j,
+            uncertainty_j=found.uncertainty_j,
+            systematic=GAIN,
+            quality=quality,
+            reason=reason,
+            to_idle=found.to_idle,
+            before_w=found.before.power_w if found.before else None,
+        )
+
+    def _rough(self, track: Track, domain: str, start: Look | None, end: Look) -> Reading:
+        """The difference of two reads, each up to a period old."""
+        if start is None:
+            return self._unmeasured(domain, _UNSEEN)
+        energy_j = end.joules - start.joules
+        if energy_j <= 0:
+            return self._unmeasured(domain, _TOO_SHORT)
+        return Reading(
+            domain=domain,
+            meter=self.name,
+            method="counter",
+            energy_j=energy_j,
+            uncertainty_j=energy_j / (end.hi_s - start.lo_s) * track.period_s / 6**0.5,
+            systematic=GAIN,
+            quality="short",
+            reason=f"not aligned to the counter's ticks, {track.period_s * 1e3:.3g} ms apart",
+        )
+
+    def _unmeasured(self, domain: str, reason: str) -> Reading:
+        return Reading(
+            domain=domain, meter=self.name, method="counter", quality="unmeasured", reason=reason
+        )
+
+    def close(self) -> None:
+        """Close NVML."""
+        library, self._library = self._library, None
+        if library is not None:
+            with contextlib.suppress(library.NVMLError):
+                library.nvmlShutdown()
+
+
+def _judged(found: Attributed, evidence: Evidence, *, part: bool) -> tuple[Quality, str | None]:
+    """How far an energy can be trusted, and why not further."""
+    relative = found.uncertainty_j / found.energy_j
+    duration_s, period_s = evidence.end_s - evidence.start_s, evidence.period_s
+    if part:
+        return "degraded", f"±{relative:.1%}: {sampled.SEEN}; longer windows help somewhat"
+    # With a tail, a window of a period or two has no time of its own that a tick could tell of.
+    few = found.tail_j > 0 and duration_s < _FEW * period_s
+    if relative <= _SHORT and not few:
+        return "ok", None
+    why = "the load that decays behind it" if found.tail_j > 0 else "what was seen of its edges"
+    return "short", (
+        f"±{relative:.1%}: a window of {duration_s:.3g} s is short for {why}, with a counter"
+        f" renewed every {period_s * 1e3:.3g} ms"
+    )
