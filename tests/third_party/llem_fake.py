@@ -11,6 +11,7 @@ The backend does what its options say: it sleeps, and it fails in every way an e
   ``blob: n``: n bytes of facts.
 * ``ignore_term: true``: SIGTERM does nothing; ``gil_thread: true``: half a second after loading
   a thread takes the interpreter for good.
+* ``computes_on: cuda``: the device that it says it computes on.
 * ``mark: path``: writes the phase there on entering it.
 """
 
@@ -146,7 +147,8 @@ class FakeEngine:
             "word": os.environ.get("LLEM_FAKE_WORD"),
             "nice": os.nice(0),
         }
-        return EngineFacts(vocab_size=256, device="cpu", details=details)
+        device = str(self._options.get("computes_on", "cpu"))
+        return EngineFacts(vocab_size=256, device=device, details=details)
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")
@@ -186,7 +188,8 @@ class FixedMeter:
     name = "fixed"
     estimates = False
     quality: Quality = "ok"
-    reason: str | None = None
+    doubt: str | None = None
+    before_w: float | None = None
     method: Literal["counter"] = "counter"
 
     def __init__(self, target: Target) -> None:
@@ -209,7 +212,8 @@ class FixedMeter:
                 energy_j=energy_j,
                 uncertainty_j=None if energy_j is None else 0.01 * energy_j,
                 quality=self.quality,
-                reason=self.reason,
+                reason=self.doubt,
+                before_w=self.before_w,
             ),
         )
 
@@ -217,10 +221,17 @@ class FixedMeter:
 class ShortMeter(FixedMeter):
     name = "short"
     quality: Quality = "short"
-    reason = "the window is shorter than the counter's period"
+    doubt = "the window is shorter than the counter's period"
 
 
 class BrokenMeter(FixedMeter):
     name = "broken"
     quality: Quality = "unmeasured"
-    reason = "the counter went away"
+    doubt = "the counter went away"
+
+
+class WarmMeter(FixedMeter):
+    """Twice the power just before a window."""
+
+    name = "warm"
+    before_w = 20.0
