@@ -7,15 +7,17 @@ every 20 ms), A100 and H100 (every 100 ms), each without and with a load that de
 behind the window, in three shapes; windows back to back; a board without a counter; and one whose
 counter is fed by a sensor that sees a quarter of the time. Every power curve meets every case, two
 of them drawn by the seed. Windows begin at random phases of the counter and last up to one of its
-periods longer than shown, so that no phase is special. The truth is the closed integral of the power
-between the marks: the one made right after ``start()`` returned, and the one right before
+periods longer than shown, so that no phase is special. The truth is the closed integral of the
+power between the marks: the one made right after ``start()`` returned, and the one right before
 ``stop()`` is called.
 
 Ours runs in virtual time: sleeping, looking at the clock and calling NVML (30 to 50 µs) move a
 simulated clock, sleepers wake 20 to 120 µs late and sometimes 1 ms. So hundreds of windows take
 seconds, and a seed gives the same figures on every machine. ``--stalls 0.05`` keeps the process
 from running for 3 to 40 ms after every 20th sleep, as a busy host does; edge times are then not
-judged. ``--real-time`` adds ours on the real clock, in processes of their own.
+judged. Where there is no counter, another process collects power readings; in virtual time those
+are given that it would have seen. ``--real-time`` adds ours on the real clock, in processes of
+their own, with all there is to it.
 
 Peers run in real time, each with each load in a process of its own, four at the same time, with
 four power curves: ``polling`` is power every 100 ms and the trapezoidal rule; zeus, codecarbon and
@@ -25,8 +27,12 @@ llenergymeasure==0.7.0 nvidia-ml-py==13.615.71. One run of them takes minutes.
 
 Judged is ours in virtual time, by the energy rows of the specification. ``mean`` is that of the
 absolute relative errors; ``±`` is the median half-width of the stated 95 % interval, then as a
-multiple of ``mean``. With ``--quick`` there are few windows: shares and ratios may miss their
-limits by what chance can do. The exit status is 1 when a limit is not kept.
+multiple of ``mean``; ``none`` is the share unmeasured, ``flag`` that of ``short`` and ``degraded``;
+``idle`` the error of the energy above idle until the device was back there; ``calls`` of NVML for
+a window, those ``inside`` it from all processes; ``ticks`` periods of the counter that start and
+stop took together, and the ``most``. Intervals are judged for all windows of a case together, and
+for each length as far as chance with so many windows allows; with ``--quick``, which has few, all
+by that. The exit status is 1 when a limit is not kept.
 """
 
 from __future__ import annotations
@@ -43,9 +49,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from perf.energy_cases import Case, cases, faults, missing, real, versions, virtual, waves
+from perf.energy_cases import Case, cases, missing, real, versions, waves
 from perf.energy_limits import judge, judge_faults, summary
 from perf.energy_meters import METERS
+from perf.energy_virtual import faults, virtual
 from tests.rig.nvml import BOARDS, RigUnavailable, build
 from tests.rig.truth import Wave
 
@@ -73,16 +80,16 @@ def measured(options: argparse.Namespace, wanted: Sequence[Case]) -> list[Row]:
     meters = (["ours"] if options.real_time and "ours" in options.meters else []) + meters
     if meters:
         few = {board: waves(board, seed, options.wave, few=True) for board in options.boards}
-        # Peers make no difference between shapes of tails, nor between neighbouring windows.
-        some = [case for case in wanted if case.tail_shape == "linear" and not case.next_to]
+        # In real time every window counts: one tail will do, and no neighbours.
+        some = [case for case in wanted if case.in_real_time]
         found = real(meters, some, few, options.windows, options.real_runs, seed, options.peers)
         rows += [{**row, "clock": "real"} for row in found]
     return rows
 
 
-def table(rows: Sequence[Row]) -> list[Row]:
-    """A row for each meter, board, case and length of window."""
-    keys = ("board", "case", "window_s", "meter", "clock")
+def table(rows: Sequence[Row], *, by_wave: bool) -> list[Row]:
+    """A row for each meter, board, case and length of window; also for each power curve."""
+    keys = ("board", "case", *(("wave",) if by_wave else ()), "window_s", "meter", "clock")
     kinds: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         kinds.setdefault(tuple(row[key] for key in keys), []).append(row)
@@ -111,7 +118,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         "waves": {board: waves(board, options.seed, options.wave) for board in options.boards},
         "notes": options.notes,
         "took_s": time.perf_counter() - begun_s,
-        "rows": table(rows),
+        "rows": table(rows, by_wave=options.by_wave),
         "faults": [
             {key: row[key] for key in ("case", "energy_j", "true_j", "method", "quality", "reason")}
             for row in broken
@@ -126,11 +133,11 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _percent(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f}"
+    return "-" if value is None else f"{100 * value:.{digits}f}"
 
 
 def _number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 _COLUMNS = (
@@ -150,6 +157,7 @@ _COLUMNS = (
     ("inside", 7),
     ("CPU ms", 7),
     ("ticks", 6),
+    ("most", 5),
     ("edge s", 7),
 )
 
@@ -174,6 +182,7 @@ def _line(row: Row) -> str:
         # In virtual time sleeping is work, and nothing is waited for.
         _number(1000 * row["cpu_s"] if row["clock"] == "real" and row["cpu_s"] else None),
         _number(row["edge_ticks"]),
+        _number(row["max_edge_ticks"]),
         _number(row["edge_s"], 3),
     )
     sides = zip(cells, _COLUMNS, strict=True)
@@ -183,15 +192,33 @@ def _line(row: Row) -> str:
     )
 
 
-def _check_line(check: Mapping[str, Any]) -> str:
-    note = check.get("note", "")
+def _cell(check: Mapping[str, Any]) -> str:
+    """A value beside its limit; ``!`` where that isn't kept."""
+    window = "" if check["window_s"] is None else f"{check['window_s']:g} s "
     if check["value"] is None:
-        state = "not judged" if check["passed"] is None else "NOT KEPT"
-        return f"{check['name']:<58} {state}: {note or 'nothing measured'}"
+        return f"{window}-"
     scale = 100 if check["unit"] == "%" else 1
-    value, limit = (f"{scale * check[key]:.4g}{check['unit']}" for key in ("value", "limit"))
-    state = "kept" if check["passed"] else "NOT KEPT"
-    return f"{check['name']:<58}{value:>14}  limit {limit}: {state}{note and f' ({note})'}"
+    sign = "≥" if check["least"] else "≤"
+    mark = "!" if check["passed"] is False else ""
+    note = " by chance" * (check["note"] == "chance")
+    return f"{window}{mark}{scale * check['value']:.3g} {sign} {scale * check['limit']:g}{note}"
+
+
+def _show_checks(checks: Sequence[Row]) -> None:
+    for group in dict.fromkeys(check["group"] for check in checks):
+        members = [check for check in checks if check["group"] == group]
+        print(group)
+        for what in dict.fromkeys(check["what"] for check in members):
+            line = [check for check in members if check["what"] == what]
+            judged = [check["passed"] for check in line if check["passed"] is not None]
+            state = ("kept" if all(judged) else "NOT KEPT") if judged else "not judged"
+            unit = line[0]["unit"].strip()
+            label = f"{what}, {unit}" if unit not in ("", "×") else what
+            print(f"  {label:<36}{'   '.join(map(_cell, line))}: {state}")
+
+
+def _kind(row: Row) -> str:
+    return ", ".join(row[key] for key in ("board", "case", "wave") if key in row)
 
 
 def show(data: Mapping[str, Any]) -> None:
@@ -205,9 +232,9 @@ def show(data: Mapping[str, Any]) -> None:
         for name, width in _COLUMNS
     )
     order = sorted(data["rows"], key=lambda row: (row["window_s"], METERS_ORDER[row["meter"]]))
-    for kind in dict.fromkeys((row["board"], row["case"]) for row in data["rows"]):
-        print(f"\n{kind[0]}, {kind[1]}\n{head}")
-        members = [row for row in order if (row["board"], row["case"]) == kind]
+    for kind in dict.fromkeys(map(_kind, data["rows"])):
+        print(f"\n{kind}\n{head}")
+        members = [row for row in order if _kind(row) == kind]
         for row in members:
             print(_line(row))
         for meter, reason in dict.fromkeys((r["meter"], s) for r in members for s in r["reasons"]):
@@ -222,8 +249,7 @@ def show(data: Mapping[str, Any]) -> None:
         )
         print(f"{name:<26}{len(windows):>8}{said:>9}  {reasons}")
     print()
-    for check in data["checks"]:
-        print(_check_line(check))
+    _show_checks(data["checks"])
     missed = sum(check["passed"] is False for check in data["checks"])
     print(f"{len(data['checks'])} limits, {missed} not kept")
 
@@ -283,6 +309,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--wave", type=_wave, action="append", help="instead of the built-in ones")
     parser.add_argument("--tail-ms", type=float, default=180, help="0: no cases with tails")
     parser.add_argument("--tail-shape", type=_listed(_SHAPES), default=[*_SHAPES])
+    parser.add_argument("--by-wave", action="store_true", help="rows for each power curve")
     parser.add_argument("--stalls", type=float, default=0.0, help="share of sleeps that end late")
     parser.add_argument("--real-time", action="store_true", help="ours on the real clock, too")
     parser.add_argument("--runs", type=int, help=f"windows of each kind (default: {_RUNS})")

@@ -29,7 +29,8 @@ UNMEASURED = 0.01
 FLAGGED_S = 0.1
 """A window no longer than this that a tail follows says that it is short."""
 
-_CHANCE = 0.01
+_CHANCE = 0.001
+_FEW = 30
 _95 = 1.96
 
 Row = Mapping[str, Any]
@@ -53,8 +54,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
     Returns:
         ``n``, ``mean_error`` (of absolute values), ``bias``, ``max_error``; ``coverage``: share of
-        windows whose 95 % interval holds the truth; ``half_width``: its median, and as a multiple
-        of the mean error; ``unmeasured``, ``flagged`` (neither that nor ``ok``): shares; ``calls``,
+        windows whose 95 % interval holds the truth; ``half_width``: its median; ``_ratio``: as a
+        multiple of the mean error; ``_ratio_j``: the same of joules, for windows of different
+        lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``): shares; ``calls``,
         ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of the
         energy above idle until the device was there; ``idle_measured``: share with such a figure.
     """
@@ -65,6 +67,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     widths = [_95 * row["spread_j"] / row["true_j"] for row in stated]
     held = sum(abs(_error(row)) <= width for row, width in zip(stated, widths, strict=True))
     width = statistics.median(widths) if widths else None
+    widths_j = [_95 * row["spread_j"] for row in stated]
+    mean_j = _mean(abs(row["energy_j"] - row["true_j"]) for row in stated)
+    ticks = sorted(row["edge_ticks"] for row in rows if "edge_ticks" in row)
     idle = [row for row in measured if row.get("true_above_j") and row["above_j"] is not None]
     return {
         "n": len(rows),
@@ -76,6 +81,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "coverage": held / len(stated) if stated else None,
         "half_width": width,
         "half_width_ratio": width / mean if width is not None and mean else None,
+        "half_width_ratio_j": statistics.median(widths_j) / mean_j if mean_j else None,
         "unmeasured": 1 - len(measured) / len(rows),
         "flagged": _mean(float(row["quality"] in ("short", "degraded")) for row in measured),
         "idle_error": _mean(
@@ -86,7 +92,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             key: _mean(row.get(key) for row in rows)
             for key in ("calls", "calls_inside", "cpu_s", "edge_s", "edge_ticks")
         },
-        "max_edge_ticks": max((row.get("edge_ticks", 0.0) for row in rows), default=None),
+        "p95_edge_ticks": ticks[math.ceil(0.95 * len(ticks)) - 1] if ticks else None,
+        "max_edge_ticks": ticks[-1] if ticks else None,
         "reasons": sorted({row["reason"] for row in rows if row["energy_j"] is None}),
     }
 
@@ -101,12 +108,30 @@ def _limit(limits: Mapping[float, float], window_s: float) -> float | None:
 
 
 def _check(
-    name: str, value: float | None, limit: float, unit: str, *, least: bool = False
+    group: str,
+    what: str,
+    value: float | None,
+    limit: float,
+    unit: str = "",
+    *,
+    window_s: float | None = None,
+    least: bool = False,
 ) -> Check:
+    """A limit, and whether it is kept; null where nothing was measured."""
     kept = None
     if value is not None:
         kept = value >= limit if least else value <= limit
-    return {"name": name, "value": value, "limit": limit, "unit": unit, "passed": kept}
+    return {
+        "group": group,
+        "what": what,
+        "window_s": window_s,
+        "value": value,
+        "limit": limit,
+        "least": least,
+        "unit": unit,
+        "passed": kept,
+        "note": "",
+    }
 
 
 def _by_chance(held: int, stated: int) -> bool:
@@ -124,28 +149,49 @@ def _by_chance(held: int, stated: int) -> bool:
     return tail > _CHANCE
 
 
-def _coverage(name: str, found: Row, *, strict: bool) -> Check:
-    check = _check(f"{name}: in the 95 % interval", found["coverage"], COVERAGE, "%", least=True)
-    if check["passed"] is False and not strict and _by_chance(found["held"], found["stated"]):
-        check |= {"passed": True, "note": f"{found['stated']} windows: within chance"}
-    return check
+def _interval(group: str, found: Row, window_s: float | None, *, strict: bool) -> list[Check]:
+    """How often the 95 % interval holds, and how wide it is.
+
+    Args:
+        group: which is judged.
+        found: its summary.
+        window_s: length of the windows, None for all together. A few of one length don't tell of
+            widths.
+        strict: otherwise both may miss by what chance can do with so many windows.
+    """
+    share = found["coverage"]
+    held = _check(
+        group, "in the 95 % interval", share, COVERAGE, "%", window_s=window_s, least=True
+    )
+    if held["passed"] is False and not strict and _by_chance(found["held"], found["stated"]):
+        held |= {"passed": True, "note": "chance"}
+    if window_s and found["stated"] < _FEW:
+        return [held]
+    # Were errors normal, the mean of n would itself be uncertain by 0.76 / √n.
+    slack = 1.0 if strict else 1 + 3 * 0.76 / math.sqrt(max(found["stated"], 1))
+    ratio = found["half_width_ratio"] if window_s else found["half_width_ratio_j"]
+    wide = _check(group, "half-width / error", ratio, HALF_WIDTH, "×", window_s=window_s)
+    if wide["passed"] is False and ratio <= HALF_WIDTH * slack:
+        wide |= {"passed": True, "note": "chance"}
+    return [held, wide]
 
 
-def _each_length(case: Case, name: str, window_s: float, found: Row, *, quick: bool) -> list[Check]:
+def _each_length(case: Case, window_s: float, found: Row) -> list[Check]:
     """What is judged for every length of window."""
     checks = []
+    group, short_tail = case.group, case.tail_ms <= TAIL_MS
     limit = _limit(ERRORS[case.limits], window_s)
-    if limit is not None and case.tail_ms <= TAIL_MS:
-        checks.append(_check(f"{name}: mean error", found["mean_error"], limit, "%"))
-    checks.append(_coverage(name, found, strict=False))
-    # The mean of few errors is itself uncertain: by 0.76 / √n of itself, were they normal.
-    slack = 1 + 2 * 0.76 / math.sqrt(max(found["stated"], 1)) if quick else 1.0
-    limit = HALF_WIDTH * slack
-    checks.append(_check(f"{name}: half-width / error", found["half_width_ratio"], limit, "×"))
-    if case.limits == "tail" and case.period_s >= FLAGGED_S and window_s <= FLAGGED_S:
-        checks.append(_check(f"{name}: flagged short", found["flagged"], 1.0, "%", least=True))
-    if case.limits == "tail" and case.tail_ms <= TAIL_MS and window_s >= TO_IDLE_FROM_S:
-        checks.append(_check(f"{name}: error to idle", found["idle_error"], TO_IDLE, "%"))
+    if limit is not None and short_tail:
+        mean = found["mean_error"]
+        checks.append(_check(group, "mean error", mean, limit, "%", window_s=window_s))
+    checks += _interval(group, found, window_s, strict=False)
+    if case.limits == "tail" and case.period_s >= FLAGGED_S:
+        if window_s <= FLAGGED_S:
+            share = found["flagged"]
+            checks.append(_check(group, "flagged", share, 1, "%", window_s=window_s, least=True))
+        if short_tail and window_s >= TO_IDLE_FROM_S:
+            error = found["idle_error"]
+            checks.append(_check(group, "error to idle", error, TO_IDLE, "%", window_s=window_s))
     return checks
 
 
@@ -157,7 +203,7 @@ def judge(
     Args:
         rows: windows of ours.
         cases: by board and name.
-        quick: few windows: shares and ratios may miss by what chance can do.
+        quick: few windows: chance is allowed for in all.
         edges: whether edge times are those of a host that isn't kept from its work.
     """
     groups: dict[str, list[Row]] = {}
@@ -166,22 +212,19 @@ def judge(
     checks: list[Check] = []
     for group, members in groups.items():
         case = cases[members[0]["board"], members[0]["case"]]
-        whole = summary(members)
-        if whole["unmeasured"] == 1 and case.limits == "power":
-            reason = "; ".join(whole["reasons"])
-            checks.append(_check(group, None, 0, "") | {"note": reason})
-            continue
         for window_s in sorted({row["window_s"] for row in members}):
             found = summary([row for row in members if row["window_s"] == window_s])
-            checks += _each_length(case, f"{group}, {window_s:g} s", window_s, found, quick=quick)
-        checks.append(_coverage(f"{group}, all", whole, strict=not quick))
-        checks.append(_check(f"{group}, all: unmeasured", whole["unmeasured"], UNMEASURED, "%"))
-        if case.limits != "power":
-            inside = whole["calls_inside"]
-            checks.append(_check(f"{group}, all: calls in the window", inside, 0, ""))
+            checks += _each_length(case, window_s, found)
+        whole = summary(members)
+        checks += _interval(group, whole, None, strict=not quick)
+        checks.append(_check(group, "unmeasured", whole["unmeasured"], UNMEASURED, "%"))
+        if case.limits == "power":
+            # Another process reads, and there are no ticks of a counter.
+            continue
+        checks.append(_check(group, "calls in the window", whole["calls_inside"], 0))
         if edges:
-            longest = whole["max_edge_ticks"]
-            checks.append(_check(f"{group}, all: longest edges", longest, EDGE_TICKS, " ticks"))
+            ticks = whole["p95_edge_ticks"]
+            checks.append(_check(group, "edges of 95 % of windows", ticks, EDGE_TICKS, " ticks"))
     return checks
 
 
@@ -189,15 +232,15 @@ def judge(
 
 
 def _is_zero(row: Row) -> bool:
-    return row["energy_j"] == 0
+    return bool(row["energy_j"] == 0)
 
 
 def _is_negative(row: Row) -> bool:
-    return row["energy_j"] is not None and row["energy_j"] < 0
+    return bool(row["energy_j"] is not None and row["energy_j"] < 0)
 
 
 def _is_mute(row: Row) -> bool:
-    return row["energy_j"] is None and not row["reason"]
+    return bool(row["energy_j"] is None and not row["reason"])
 
 
 def _is_wrong(row: Row) -> bool:
@@ -205,7 +248,8 @@ def _is_wrong(row: Row) -> bool:
     if row["energy_j"] is None:
         return False
     off_j = abs(row["energy_j"] - row["true_j"])
-    return bool(off_j > 3 * _95 * (row["spread_j"] or 0) and off_j > 0.01 * row["true_j"])
+    spread_j: float = row["spread_j"] or 0.0
+    return bool(off_j > 3 * _95 * spread_j and off_j > 0.01 * row["true_j"])
 
 
 _WITHOUT_COUNTER = ("function missing", "no permission", "not supported")
@@ -213,11 +257,8 @@ _WITHOUT_COUNTER = ("function missing", "no permission", "not supported")
 
 def _is_misnamed(row: Row) -> bool:
     """By a counter that can't be read."""
-    return (
-        row["case"] in _WITHOUT_COUNTER
-        and row["energy_j"] is not None
-        and row["method"] == "counter"
-    )
+    named = row["energy_j"] is not None and row["method"] == "counter"
+    return bool(named and row["case"] in _WITHOUT_COUNTER)
 
 
 _WRONGS: Mapping[str, Callable[[Row], bool]] = {
@@ -232,6 +273,6 @@ _WRONGS: Mapping[str, Callable[[Row], bool]] = {
 def judge_faults(rows: Sequence[Row]) -> list[Check]:
     """What must never be said of a board, whatever is wrong with it."""
     return [
-        _check(f"faults: windows {name}", float(sum(map(wrong, rows))), 0, "")
+        _check("faults", f"windows {name}", float(sum(map(wrong, rows))), 0)
         for name, wrong in _WRONGS.items()
     ]

@@ -7,9 +7,9 @@ a job from its standard input and writes what was measured to its standard outpu
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["METERS", "NEEDS", "Answer", "Ours", "Step", "measure"]
@@ -79,7 +80,7 @@ class Meter(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def stop(self, start_s: float, end_s: float) -> Answer:
+    def stop(self, start_s: float, end_s: float, /) -> Answer:
         """End; the window lay between two times of the monotonic clock."""
 
 
@@ -89,11 +90,11 @@ class Meter(Protocol):
 class Ours:
     """pytest-llem's, on one GPU. Like a worker's, it sees an idle window and a warm-up first."""
 
-    def __init__(self, clock: Clock = time) -> None:
-        """Probe the counter."""
+    def __init__(self, clock: Clock = time, **seams: Any) -> None:
+        """Probe the counter; further arguments are the meter's own."""
         nvml = importlib.import_module("pytest_llem.meters.nvml")
         target = importlib.import_module("pytest_llem.extensions").Target(device="cuda")
-        self._meter = nvml.NvmlMeter(target, clock=clock)
+        self._meter = nvml.NvmlMeter(target, clock=clock, **seams)
         self._token: Any = None
 
     def start(self) -> None:
@@ -145,13 +146,13 @@ class Polling:
         self._thread = threading.Thread(target=self._poll)
         self._thread.start()
 
-    def stop(self, start_s: float, end_s: float) -> Answer:
+    def stop(self, _start_s: float, _end_s: float) -> Answer:
         """End."""
         self._sample()
         self._over.set()
         self._thread.join()
         samples = sorted(self._samples)
-        pairs = zip(samples, samples[1:], strict=False)
+        pairs = itertools.pairwise(samples)
         return Answer(energy_j=sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairs))
 
 
@@ -167,14 +168,14 @@ class Zeus:
         """Begin."""
         self._monitor.begin_window("window", sync_execution=False)
 
-    def stop(self, start_s: float, end_s: float) -> Answer:
+    def stop(self, _start_s: float, _end_s: float) -> Answer:
         """End."""
         found = self._monitor.end_window("window", sync_execution=False)
         return Answer(energy_j=sum(found.gpu_energy.values()))
 
 
 class CodeCarbon:
-    """``OfflineEmissionsTracker`` with tasks and an interval of 1 s, as optimum-benchmark has it."""
+    """``OfflineEmissionsTracker`` with tasks and an interval of 1 s, as in optimum-benchmark."""
 
     def __init__(self) -> None:
         """As its documentation says; nothing is written, and nothing sent."""
@@ -192,7 +193,7 @@ class CodeCarbon:
         """Begin."""
         self._tracker.start_task()
 
-    def stop(self, start_s: float, end_s: float) -> Answer:
+    def stop(self, _start_s: float, _end_s: float) -> Answer:
         """End."""
         return Answer(energy_j=self._tracker.stop_task().gpu_energy * 3.6e6)
 
@@ -209,7 +210,7 @@ class LlEnergyMeasure:
         """Begin."""
         self._tracker = self._sampler.start_tracking()
 
-    def stop(self, start_s: float, end_s: float) -> Answer:
+    def stop(self, _start_s: float, _end_s: float) -> Answer:
         """End."""
         return Answer(energy_j=self._sampler.stop_tracking(self._tracker).total_j)
 
@@ -301,8 +302,6 @@ def _truth(path: str) -> Any:
 
 
 def _windows(job: Mapping[str, Any], library: Any) -> list[dict[str, Any]]:
-    from pathlib import Path
-
     marks = library.Marks(Path(job["marks"]), create=False)
     stats = Path(job["stats"])
     return measure(
@@ -328,8 +327,7 @@ def main() -> None:
         json.dump(found, answer)
         answer.flush()
         # Some leave threads behind that never end.
-        with contextlib.suppress(OSError):
-            os._exit(0)
+        os._exit(0)
 
 
 if __name__ == "__main__":
