@@ -57,8 +57,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         windows whose 95 % interval holds the truth; ``half_width``: its median; ``_ratio``: as a
         multiple of the mean error; ``_ratio_j``: the same of joules, for windows of different
         lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``), ``degraded``: shares;
-        ``calls``, ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of the
-        energy above idle until the device was there; ``idle_measured``: share with such a figure.
+        ``calls``, ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of
+        the energy above idle until the device was there; ``idle_measured``: share with such a figure.
     """
     measured = [row for row in rows if row["energy_j"] is not None]
     errors = [_error(row) for row in measured]
