@@ -25,8 +25,8 @@ from pathlib import Path
 
 from pytest_llem.extensions import Target
 from pytest_llem.meters import edges, ticks
-from pytest_llem.meters.powercap import ROOT, Zone, find_zones
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
+from pytest_llem.powercap import Zone, find_zones
 from pytest_llem.records import Quality, Reading
 
 __all__ = ["GAIN", "RaplMeter"]
@@ -102,12 +102,12 @@ class RaplMeter:
     name = "rapl"
     estimates = False
 
-    def __init__(self, target: Target, root: Path = ROOT, clock: Clock = time) -> None:
+    def __init__(self, target: Target, root: Path | None = None, clock: Clock = time) -> None:
         """Find the zones and see how often they tick.
 
         Args:
             target: what to measure.
-            root: ``/sys/class/powercap``, or a test's own.
+            root: of the powercap tree; by default where the system has it.
             clock: the module ``time``, or a test's own.
         """
         self._clock = clock
@@ -125,9 +125,9 @@ class RaplMeter:
         self._probe()
 
     @property
-    def problems(self) -> dict[str, str]:
-        """Domains that can't be read, and why."""
-        return {zone.domain: zone.problem for zone in self._zones if zone.problem}
+    def problems(self) -> dict[str, tuple[str, str]]:
+        """Domains that can't be read, why, and the command that mends it, if any does."""
+        return {zone.domain: (zone.problem, zone.fix) for zone in self._zones if zone.problem}
 
     def _probe(self) -> None:
         """The period of each counter; some ticks may have gone unseen, but not the most."""
@@ -180,7 +180,7 @@ class RaplMeter:
             for counter, look in ends.items()
             if not counter.zone.problem and counter.domain in token.looks
         }
-        why = {zone.domain: zone.problem or token.lost.get(zone.domain) for zone in self._zones}
+        why = {zone.domain: zone.why or token.lost.get(zone.domain) for zone in self._zones}
         return [
             self._unmeasured(domain, problem or "the counter was not read at the window's start")
             if problem or domain not in readings
@@ -301,7 +301,13 @@ class RaplMeter:
 
 
 def _track(zone: Zone, clock: Clock) -> Track:
-    return Track(zone.read, unit_j=_UNIT_J, modulus=zone.modulus, limit_w=zone.limit_w, clock=clock)
+    def read() -> int:
+        try:
+            return zone.read()
+        except (OSError, ValueError) as error:
+            raise CounterLost(f"the counter can't be read any more: {error}") from error
+
+    return Track(read, unit_j=_UNIT_J, modulus=zone.modulus, limit_w=zone.limit_w, clock=clock)
 
 
 def _attribute(

@@ -102,11 +102,14 @@ def describe_meters() -> list[dict[str, Any]]:
     found = []
     for name in names(METERS):
         row: dict[str, Any] = {"name": name, "estimates": False, "domains": {}, "error": None}
+        row |= {"problems": {}, "reason": ""}
         try:
             for device in ("cpu", "cuda"):
                 meter: Meter = find(METERS, name)(Target(device=device, count=None))
                 row["estimates"] = meter.estimates
                 row["domains"][device] = list(meter.domains)
+                row["problems"] |= getattr(meter, "problems", {})
+                row["reason"] = str(getattr(meter, "reason", ""))
                 meter.close()
         except Exception as error:  # a third party's code: whatever it is, doctor must say it
             row["error"] = str(error) or type(error).__name__

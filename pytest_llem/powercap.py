@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llem.meters.ticks import CounterLost
+__all__ = ["Zone", "find_zones", "place"]
 
-__all__ = ["ROOT", "Zone", "find_zones"]
-
-ROOT = Path("/sys/class/powercap")
+_ROOT = "/sys/class/powercap"
+_VARIABLE = "LLEM_POWERCAP"
 
 _PACKAGE = re.compile(r"package-(\d+(?:-die-\d+)?)$")
 _TOP = re.compile(r"(intel-rapl[\w-]*):(\d+)$")
@@ -29,19 +28,20 @@ _UNKNOWN_W = 500.0
 _DIGITS = 32
 
 _NONE = (
-    "no RAPL counter in /sys/class/powercap, as in most virtual machines and containers, on ARM and"
-    " on AMD before Zen; on other hosts: sudo modprobe intel_rapl_msr"
+    "no RAPL counter in {root}, as in most virtual machines and containers, on ARM and on AMD"
+    " before Zen; on other hosts the kernel's module may be missing: sudo modprobe intel_rapl_msr"
 )
 _SHUT = (
-    "not readable by this user: since CVE-2020-8694 Linux (5.10) lets only root read energy_uj, as"
-    " power gives away other users' secrets. Until the next boot, this lets everybody:"
-    " sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj; the udev rule in docs/doctor.md"
-    " lasts"
+    "not readable by this user: since CVE-2020-8694 (Linux 5.10) only root may read RAPL, as power"
+    " readings can give away other users' secrets"
 )
+_OPEN = "sudo chmod a+r {root}/intel-rapl*:*/energy_uj"
+_LASTS = "until the next boot; the udev rule in docs/doctor.md lasts"
 _HIDDEN = (
-    "hidden in this container: Docker masks RAPL, as power gives away other users' secrets; run"
-    " pytest on the host"
+    "hidden in this container, as Docker does with RAPL, because power readings can give away other"
+    " users' secrets"
 )
+_OUTSIDE = "run pytest on the host"
 
 
 @dataclass(eq=False)
@@ -56,6 +56,7 @@ class Zone:
             more, so each wrap is wrong by at most a step: 61 µJ.
         limit_w: the highest power that the zone is allowed.
         problem: why it can't be read, for good.
+        fix: what mends that, where something does; a command, then a ``#`` and what to know of it.
     """
 
     domain: str
@@ -63,7 +64,13 @@ class Zone:
     modulus: int
     limit_w: float = _UNKNOWN_W
     problem: str = ""
+    fix: str = ""
     _file: int | None = None
+
+    @property
+    def why(self) -> str:
+        """The problem and what mends it; nothing where there is none."""
+        return f"{self.problem}: {self.fix}" if self.fix else self.problem
 
     def open(self) -> None:
         """Open the counter and read it once; where that fails, ``problem`` says why."""
@@ -73,26 +80,26 @@ class Zone:
             self._file = os.open(self.energy, os.O_RDONLY)
             self.read()
         except PermissionError:
-            self.problem = _SHUT
-        except (OSError, CounterLost) as error:
+            root = self.energy.parents[1]
+            self.problem, self.fix = _SHUT, f"{_OPEN.format(root=root)}  # {_LASTS}"
+        except OSError as error:
+            self.problem = f"{self.energy} can't be read: {error.strerror or error}"
+        except ValueError as error:
             self.problem = str(error)
 
     def read(self) -> int:
         """The counter, in microjoules.
 
         Raises:
-            CounterLost: when there is no value any more.
+            OSError: when it can't be read any more.
+            ValueError: when it holds no number.
         """
         assert self._file is not None
-        try:
-            text = os.pread(self._file, _DIGITS, 0)
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise CounterLost(f"{self.energy.parent.name} can't be read: {why}") from error
+        text = os.pread(self._file, _DIGITS, 0)
         try:
             return int(text)
         except ValueError:
-            raise CounterLost(f"{self.energy.parent.name} holds no number: {text!r}") from None
+            raise ValueError(f"{self.energy} holds no number: {text!r}") from None
 
     @property
     def wrap_s(self) -> float:
@@ -106,11 +113,20 @@ class Zone:
             self._file = None
 
 
-def find_zones(root: Path = ROOT) -> tuple[list[Zone], str]:
+def place() -> Path:
+    """Where the tree is: where the variable ``LLEM_POWERCAP`` says, or in its usual place."""
+    return Path(os.environ.get(_VARIABLE) or _ROOT)
+
+
+def find_zones(root: Path | None = None) -> tuple[list[Zone], str]:
     """All counters of packages and memory, opened, and the reason where there are none.
 
     One that is there and can't be read is among them, with its problem.
+
+    Args:
+        root: of the tree; by default :func:`place`.
     """
+    root = root or place()
     zones: dict[str, Zone] = {}
     for folder in sorted(_folders(root), key=_control_first):
         zone = _zone(folder)
@@ -120,7 +136,7 @@ def find_zones(root: Path = ROOT) -> tuple[list[Zone], str]:
     found = sorted(zones.values(), key=lambda zone: _numbers(zone.domain))
     for zone in found:
         zone.open()
-    return found, "" if found else _NONE
+    return found, "" if found else _NONE.format(root=root)
 
 
 def _folders(root: Path) -> Iterator[Path]:
@@ -173,7 +189,8 @@ def _hidden(folder: Path) -> Zone | None:
     top = _TOP.match(folder.name)
     if not top or int(top[2]):
         return None
-    return Zone(domain="cpu:0", energy=folder / "energy_uj", modulus=1, problem=_HIDDEN)
+    energy = folder / "energy_uj"
+    return Zone(domain="cpu:0", energy=energy, modulus=1, problem=_HIDDEN, fix=_OUTSIDE)
 
 
 def _limit_w(folder: Path) -> float:
