@@ -176,8 +176,8 @@ class Meter(Protocol):
     """What it reads of the target, ``gpu:<uuid>``, ``cpu:0``, ``dram:0``; empty for nothing.
 
     A counter that is there and can't be read is among them: its readings say why. A meter may tell
-    it beforehand, for doctor, as ``problems``: a mapping of the domain to the reason and to the command
-    that mends it, either of which may be empty.
+    it beforehand, for doctor, as ``problems``: domain to the reason and the command that mends it.
+    The command may be empty.
     """
 
     reason: str

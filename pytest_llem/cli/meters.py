@@ -44,9 +44,7 @@ def _judge(meter: dict[str, Any]) -> Check:
     if problems := dict(meter.get("problems") or {}):
         why, fix = next(iter(problems.values()))
         detail = f"{', '.join(problems)}: {why}; the energy is null{_brought_by(point)}"
-        return Check(
-            row, "problem", detail, fix or f'python -c "import {point.module}"  # its code'
-        )
+        return Check(row, "problem" if fix else "note", detail, fix or None)
     domains = {device: found for device, found in dict(meter.get("domains") or {}).items() if found}
     if not domains:
         why = "".join(f": {reason}" for reason in [meter.get("reason")] if reason)

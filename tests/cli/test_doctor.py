@@ -22,7 +22,9 @@ from pytest_llem.cli.machine import (
     check_platform,
     check_python,
 )
+from pytest_llem.cli.meters import judge_meters
 from pytest_llem.runners.detect import Detected
+from pytest_llem.worker.beside import describe_meters
 from tests.fakes import ScriptedTransport
 from tests.rig.fixtures import MakePowercap
 from tests.rig.powercap import Zone, packages, without_privilege
@@ -186,13 +188,26 @@ def nobody(_path: Path, _mode: int) -> bool:
     return False
 
 
-def test_rapl_that_can_be_read(powercap: MakePowercap, tmp_path: Path) -> None:
-    tree = powercap(packages(2))
-    row = rows(doctor(tmp_path, "--json", LLEM_POWERCAP=str(tree.root)))["meter rapl"]
-    assert row["status"] == "ok"
-    assert (
-        row["detail"] == "cpu:0, cpu:1, dram:0, dram:1 (cpu); cpu:0, cpu:1, dram:0, dram:1 (cuda)"
-    )
+def rapl_row(monkeypatch: pytest.MonkeyPatch, root: Path) -> Check:
+    """The row of a host with a powercap tree, by what a worker says of it."""
+    monkeypatch.setenv("LLEM_POWERCAP", str(root))
+    checks = judge_meters({"frame": "hello", "meters": describe_meters()})
+    return next(check for check in checks if check.name == "meter rapl")
+
+
+def test_rapl_that_can_be_read(powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rapl_row(monkeypatch, powercap(packages(2)).root)
+    assert (row.status, row.fix) == ("ok", None)
+    assert row.detail == "cpu:0, cpu:1, dram:0, dram:1 (cpu); cpu:0, cpu:1, dram:0, dram:1 (cuda)"
+
+
+def test_rapl_that_is_broken_has_no_command(
+    powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = rapl_row(monkeypatch, powercap([Zone(name="package-0", text="?")]).root)
+    assert (row.status, row.fix) == ("note", None)
+    assert "holds no number" in row.detail
+    assert row.detail.endswith("the energy is null")
 
 
 def test_rapl_that_is_roots_alone_says_why_and_what_to_do(
@@ -213,10 +228,10 @@ def test_rapl_that_is_roots_alone_says_why_and_what_to_do(
     assert row["fix"].startswith(f"sudo chmod a+r {tree.root}/intel-rapl*:*/energy_uj  # until")
 
 
-def test_no_rapl(tmp_path: Path) -> None:
-    row = rows(doctor(tmp_path, "--json", LLEM_POWERCAP=str(tmp_path)))["meter rapl"]
-    assert row["status"] == "note"
-    assert row["detail"].startswith(f"has nothing to read here: no RAPL counter in {tmp_path}")
+def test_no_rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rapl_row(monkeypatch, tmp_path)
+    assert (row.status, row.fix) == ("note", None)
+    assert row.detail.startswith(f"has nothing to read here: no RAPL counter in {tmp_path}")
 
 
 VERSIONS = {
