@@ -1,4 +1,4 @@
-"""The adapter for zeus: the real package on simulated GPUs, and devices that aren't here by fakes."""
+"""The adapter for zeus: the real package on simulated GPUs, and fakes of what isn't here."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ import pytest
 from pytest_llem.extensions import Target
 from pytest_llem.meters.zeus import Monitor, ZeusMeter
 from pytest_llem.records import Reading
+from pytest_llem.worker.measure import choose_meters
+from tests.builders import experiment
 from tests.fakes import Board, FakeNvml
 from tests.rig.fixtures import NvmlRig
 from tests.rig.nvml import V100
@@ -284,3 +286,14 @@ def test_without_the_package_it_names_the_command() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == 'zeus isn\'t installed: pip install "pytest-llem[zeus]"'
+
+
+@needs_zeus
+def test_gpus_that_nvml_reads_are_left_to_it(nvml_rig: NvmlRig) -> None:
+    nvml_rig(V100)
+    meters, _ = choose_meters(experiment(), "cuda")
+    assert [meter.name for meter in meters] == ["nvml"]
+    named, _ = choose_meters(experiment(meters=("zeus",)), "cuda")
+    assert [meter.domains for meter in named] == [meters[0].domains]
+    for meter in (*meters, *named):
+        meter.close()
