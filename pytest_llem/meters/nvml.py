@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -208,26 +209,35 @@ class NvmlMeter:
             period_s=track.period_s,
             unit_j=track.unit_j,
         )
-        instant_w = end.instants_w.get(domain)
-        if instant_w is not None:
-            seen = sampled.sees_part(evidence, instant_w)
-            board.sees_part += 0 if seen is None else 1 if seen else -1
-        if board.sees_part <= 0:
-            return self._measured(domain, evidence, edges.attribute(evidence), part=False)
-        found = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
-        if found is None:
+        return self._attributed(board, evidence, end.instants_w.get(domain))
+
+    def _attributed(self, board: Board, evidence: Evidence, instant_w: float | None) -> Reading:
+        """The energy by a counter of which it is known, or not, whether it sees all of the time."""
+        start_s, end_s = evidence.start_s, evidence.end_s
+        sees = "unknown" if instant_w is None else sampled.sees_part(evidence, instant_w)
+        board.sees_part += {"part": 1, "all": -1}.get(sees, 0)
+        plain = edges.attribute(evidence)
+        doubtful = board.sees_part > 0 or (board.sees_part == 0 and sees == "either")
+        if not doubtful:
+            return self._measured(board.domain, evidence, plain)
+        part = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
+        if part is None:
             return self._unmeasured(
-                domain,
+                board.domain,
                 f"{sampled.SEEN}, and none of a window of {end_s - start_s:.3g} s; make it longer",
             )
-        return self._measured(domain, evidence, found, part=True)
+        if board.sees_part > 0:
+            return self._measured(board.domain, evidence, part, sampled.SEEN)
+        apart_j = (part.energy_j - plain.energy_j) / math.sqrt(3)
+        either = dataclasses.replace(plain, uncertainty_j=math.hypot(plain.uncertainty_j, apart_j))
+        return self._measured(board.domain, evidence, either, sampled.EITHER)
 
     def _measured(
-        self, domain: str, evidence: Evidence, found: Attributed, *, part: bool
+        self, domain: str, evidence: Evidence, found: Attributed, doubt: str = ""
     ) -> Reading:
         if found.energy_j <= 0:
             return self._unmeasured(domain, _TOO_SHORT)
-        quality, reason = _judged(found, evidence, part=part)
+        quality, reason = _judged(found, evidence, doubt)
         return Reading(
             domain=domain,
             meter=self.name,
@@ -295,12 +305,12 @@ class NvmlMeter:
                 library.nvmlShutdown()
 
 
-def _judged(found: Attributed, evidence: Evidence, *, part: bool) -> tuple[Quality, str | None]:
+def _judged(found: Attributed, evidence: Evidence, doubt: str) -> tuple[Quality, str | None]:
     """How far an energy can be trusted, and why not further."""
     relative = found.uncertainty_j / found.energy_j
     duration_s, period_s = evidence.end_s - evidence.start_s, evidence.period_s
-    if part:
-        return "degraded", f"±{relative:.1%}: {sampled.SEEN}; longer windows help somewhat"
+    if doubt:
+        return "degraded", f"±{relative:.1%}: {doubt}; longer windows help"
     # With a tail, a window of a period or two has no time of its own that a tick could tell of.
     few = found.tail_j > 0 and duration_s < _FEW * period_s
     if relative <= _SHORT and not few:

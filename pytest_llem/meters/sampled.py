@@ -13,12 +13,18 @@ not seen is an uncertainty that comes from how much the load varies.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
-from pytest_llem.meters.edges import Attributed, Evidence, attribute, slopes
+from pytest_llem.meters.edges import Attributed, Evidence, attribute, is_settled, slopes
 
-__all__ = ["SEEN", "attribute_sampled", "sees_part"]
+__all__ = ["EITHER", "SEEN", "Sees", "attribute_sampled", "sees_part"]
 
 SEEN = "the sensor behind the energy counter sees only part of the time"
+
+EITHER = (
+    "no load shows in the last period: it ended before the window, or the sensor behind the energy"
+    " counter didn't see it"
+)
 
 _TELLING = 0.15
 _SAME = 0.02
@@ -34,7 +40,10 @@ was seen, by chance and common to all; and of the rest of a period, of which not
 so that 95 % intervals hold 95 % of simulated windows (perf/energy_accuracy.py)."""
 
 
-def sees_part(evidence: Evidence, instant_w: float) -> bool | None:
+Sees = Literal["all", "part", "either", "unknown"]
+
+
+def sees_part(evidence: Evidence, instant_w: float) -> Sees:
     """Whether a counter's last step is the sensor's reading and not the energy of the period.
 
     Args:
@@ -42,20 +51,28 @@ def sees_part(evidence: Evidence, instant_w: float) -> bool | None:
         instant_w: the sensor's power, read just behind the first tick after the window.
 
     Returns:
-        None where the two can't be told apart: the window ended near a tick, or there was no load.
+        ``either`` where the step shows no load at all: the sensor didn't see it, or it was over
+        before the window's end. ``unknown`` where nothing can be told: the window ended near a
+        tick, there was no load, or power wasn't at rest behind it.
     """
     first, period_s = evidence.after[0], evidence.period_s
     outside_s = first.time_s - evidence.end_s
     inside_s = period_s - outside_s
-    rest = slopes(evidence.after, period_s, evidence.unit_j)
-    if not rest or min(inside_s, outside_s) < _TELLING * period_s or inside_s > period_s:
-        return None
+    after = slopes(evidence.after, period_s, evidence.unit_j)
+    before = slopes(evidence.before, period_s, evidence.unit_j)
+    if min(inside_s, outside_s) < _TELLING * period_s or not is_settled(before, after):
+        return "unknown"
+    rest_w = after[-1].power_w
     whole_j = first.joules - evidence.before[-1].joules
-    load_w = whole_j / (evidence.end_s - evidence.start_s) - rest[-1].power_w
+    load_w = whole_j / (evidence.end_s - evidence.start_s) - rest_w
     step_w = (first.joules - evidence.at_end.joules) / period_s
-    if load_w < _LOADED * rest[-1].power_w:
-        return None
-    return abs(step_w - instant_w) < _SAME * load_w
+    if load_w < _LOADED * rest_w:
+        return "unknown"
+    if abs(step_w - instant_w) > 2 * _SAME * load_w:
+        return "all"
+    if abs(step_w - rest_w) < _LOADED * load_w:
+        return "either"
+    return "part" if abs(step_w - instant_w) < _SAME * load_w else "unknown"
 
 
 def attribute_sampled(evidence: Evidence, varies_w: float | None) -> Attributed | None:
