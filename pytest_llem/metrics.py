@@ -50,6 +50,10 @@ _SINGLE = (
     Metric("net_energy_per_output_token_j", "J", "energy above idle per generated token"),
     Metric("energy_per_token_j", "J", "energy per token, input and output"),
     Metric("energy_per_request_j", "J", "energy per request"),
+    Metric("prefill_energy_per_input_token_j", "J", "energy of prefill per input token"),
+    Metric(
+        "decode_energy_per_output_token_j", "J", "energy of decode per output token after the first"
+    ),
     Metric("power_mean_w", "W", "energy divided by duration"),
     Metric("idle_power_w", "W", "power with the engine loaded and no request"),
     Metric("output_tokens_per_s", "1/s", "generated tokens per second"),

@@ -58,6 +58,8 @@ def test_energy_power_and_tokens_per_joule_use_energy() -> None:
         "net_energy_per_output_token_j",
         "energy_per_token_j",
         "energy_per_request_j",
+        "prefill_energy_per_input_token_j",
+        "decode_energy_per_output_token_j",
         "power_mean_w",
         "idle_power_w",
         "output_tokens_per_j",

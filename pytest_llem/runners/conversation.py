@@ -23,7 +23,7 @@ _EXIT_S = 10.0
 _GRACE_S = 30.0
 _LOG_LINES = 40
 _TICK_S = 0.5
-_WATCHED = {"warmup", "measure"}
+_WATCHED = {"warmup", "pilot", "measure", "prefill"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Progress:
     """Where a worker is.
 
     Attributes:
-        phase: ``start load idle warmup measure close``.
+        phase: ``start load idle warmup pilot measure prefill close``.
         elapsed_s: since the phase began.
         done: requests finished, of ``total``; both 0 where nothing is counted.
     """
@@ -48,7 +48,7 @@ class Patience:
 
     Attributes:
         hello_s: from its start to its first word.
-        silence_s: without a frame or a byte of its log, while it warms up or measures.
+        silence_s: without a frame or a byte of its log, while requests are made.
     """
 
     hello_s: float = 60.0

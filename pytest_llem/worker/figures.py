@@ -13,7 +13,15 @@ from pytest_llem.extensions import Completion
 from pytest_llem.metrics import METRICS, PERCENTILES
 from pytest_llem.records import WORST_FIRST, Figure, Quality, Reading, RequestTiming, Window
 
-__all__ = ["Facts", "energy", "figures", "goodput", "latencies", "latency_figures"]
+__all__ = [
+    "Facts",
+    "energy",
+    "figures",
+    "goodput",
+    "latencies",
+    "latency_figures",
+    "own_energy",
+]
 
 _OWN_DOMAIN = {"cuda": "gpu:", "cpu": "cpu:"}
 """Device of an experiment to the prefix of the domains whose energy is its own."""
@@ -74,6 +82,7 @@ def figures(
     found |= _rates(window.duration_s, facts)
     found["goodput_per_s"] = goodput(window.duration_s, timings, slo)
     found |= _energies(window, by_phase.get("idle"), facts)
+    found |= dict.fromkeys(_BY_PHASE, _null("prefill was not measured by itself (phases: false)"))
     found["duration_s"] = Figure(value=window.duration_s)
     found["load_s"] = Figure(value=by_phase["load"].duration_s)
     found["peak_memory_bytes"] = (
@@ -82,6 +91,10 @@ def figures(
         else Figure(value=float(facts.peak_memory_bytes))
     )
     return {name: found[name] for name in METRICS}
+
+
+_BY_PHASE = ("prefill_energy_per_input_token_j", "decode_energy_per_output_token_j")
+"""Made of windows of their own: phase_energy.py."""
 
 
 def _null(reason: str) -> Figure:
@@ -152,6 +165,11 @@ def energy(readings: Iterable[Reading], prefix: str, no_meter: str) -> Figure:
         quality=_worst(qualities),
         reason="; ".join(reading.reason for reading in own if reading.reason) or None,
     )
+
+
+def own_energy(window: Window, device: str, no_meter: str) -> Figure:
+    """Energy of the experiment's own devices over a window."""
+    return energy(window.readings, _OWN_DOMAIN[device], no_meter)
 
 
 def _quadrature(spreads: Iterable[float | None]) -> float | None:

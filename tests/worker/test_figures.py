@@ -19,6 +19,9 @@ from tests.builders import UNHURRIED, completion, reading, timing, window
 # Two requests of 4 input tokens; 3 and 2 output tokens.
 TIMINGS = [timing(0.0, 1.0, 1.5, 2.5), timing(0.5, 1.0, 1.25)]
 
+# Of windows of their own; see test_phase_energy.py.
+BY_PHASE = {"prefill_energy_per_input_token_j", "decode_energy_per_output_token_j"}
+
 
 def facts(**fields: Any) -> Facts:
     base: dict[str, Any] = {
@@ -131,6 +134,11 @@ def test_facts_are_counted_by_the_engines_own_counts() -> None:
     )
 
 
+def test_prefill_and_decode_are_null_without_windows_of_their_own() -> None:
+    reasons = {computed()[name].reason for name in BY_PHASE}
+    assert reasons == {"prefill was not measured by itself (phases: false)"}
+
+
 # --- energy --------------------------------------------------------------------------------
 
 
@@ -181,7 +189,7 @@ def test_estimates_are_never_added_to_measurements() -> None:
 def test_estimates_alone_make_every_figure_of_energy_estimated() -> None:
     estimate = reading(10.0, method="estimate", quality="estimated", reason="modelled")
     found = computed((estimate,), (estimate,))
-    of_energy = {name for name, metric in METRICS.items() if metric.uses_energy}
+    of_energy = {name for name, metric in METRICS.items() if metric.uses_energy} - BY_PHASE
     assert {name for name, figure in found.items() if figure.quality == "estimated"} == of_energy
     assert {found[name].reason for name in of_energy} == {"modelled"}
 
@@ -201,7 +209,7 @@ def test_a_doubtful_idle_reading_makes_the_net_energy_doubtful_only() -> None:
 
 def test_no_idle_phase_makes_what_needs_it_null() -> None:
     found = computed(idle=None)
-    null = {name for name, figure in found.items() if figure.value is None}
+    null = {name for name, figure in found.items() if figure.value is None} - BY_PHASE
     assert null == {
         "idle_power_w",
         "idle_energy_j",
@@ -259,13 +267,13 @@ def test_a_quotient_of_nothing_is_null_with_a_reason(
     of_facts: dict[str, Any], null: set[str]
 ) -> None:
     found = computed(**of_facts)
-    assert {name for name, figure in found.items() if figure.value is None} == null
+    assert {name for name, figure in found.items() if figure.value is None} - BY_PHASE == null
     assert all(found[name].reason and found[name].quality == "unmeasured" for name in null)
 
 
 def test_a_window_of_no_length_has_no_rates() -> None:
     found = computed(duration_s=0.0)
-    null = {name for name, figure in found.items() if figure.value is None}
+    null = {name for name, figure in found.items() if figure.value is None} - BY_PHASE
     assert null == {
         "output_tokens_per_s",
         "total_tokens_per_s",
