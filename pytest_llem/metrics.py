@@ -43,7 +43,7 @@ _LATENCIES = {
 }
 
 _SINGLE = (
-    Metric("energy_j", "J", "energy of the experiment's own devices over the measured window"),
+    Metric("energy_j", "J", "energy of the experiment's own devices for its workload"),
     Metric("net_energy_j", "J", "energy above idle; may be negative"),
     Metric("idle_energy_j", "J", "idle power times duration"),
     Metric("energy_per_output_token_j", "J", "energy per generated token"),
@@ -61,9 +61,9 @@ _SINGLE = (
     Metric("requests_per_s", "1/s", "requests per second"),
     Metric("goodput_per_s", "1/s", "requests per second that keep to the slo"),
     Metric("output_tokens_per_j", "1/J", "generated tokens per joule"),
-    Metric("duration_s", "s", "length of the measured window"),
+    Metric("duration_s", "s", "time of the workload"),
     Metric("load_s", "s", "time to load the engine"),
-    Metric("peak_memory_bytes", "bytes", "peak memory of the device over the measured window"),
+    Metric("peak_memory_bytes", "bytes", "peak memory of the device while the workload runs"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _SINGLE} | {

@@ -75,7 +75,7 @@ def run_prefill(repeater: Repeater, measured_s: float, most: int, latest_s: floa
         run = repeater.run("prefill", min(wanted, fits, most), latest_s)
     except Exception as error:  # an engine's code: whatever it is, the rest was measured
         traceback.print_exc(file=sys.stderr)
-        return Outcome(why_not=f"the engine refused it: {error or type(error).__name__}")
+        return Outcome(why_not=f"the engine refused it: {str(error) or type(error).__name__}")
     if wrong := sum(completion.timing.output_tokens != 1 for completion in run.completions):
         return Outcome(why_not=f"the engine produced more or less than one token in {wrong} cases")
     return Outcome(run=run)

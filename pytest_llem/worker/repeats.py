@@ -106,7 +106,8 @@ class Repeater:
         drawn_s = self.clock()
         done: list[Completion] = []
         repeats, longest_s = 0, 0.0
-        report = progress(self._emit, sum(len(workload.prompts) for workload in workloads))
+        total = sum(len(workload.prompts) for workload in workloads)
+        report = progress(self._emit, total, self.clock)
         with self.windows.phase(phase, exact):
             for workload in workloads:
                 start_s = self.clock()
@@ -130,13 +131,13 @@ def _behind(before: int, report: Callable[[int], None]) -> Callable[[int], None]
     return lambda done: report(before + done)
 
 
-def progress(emit: Emit, total: int) -> Callable[[int], None]:
+def progress(emit: Emit, total: int, clock: Clock) -> Callable[[int], None]:
     """Report finished requests, seldom enough not to disturb the window."""
-    last = time.monotonic()
+    last = clock()
 
     def report(done: int) -> None:
         nonlocal last
-        now = time.monotonic()
+        now = clock()
         if now - last >= _PROGRESS_EVERY_S:
             last = now
             emit("progress", done=done, total=total)
