@@ -138,7 +138,7 @@ def _longer(experiment: Experiment) -> Iterator[str]:
         yield f"warm-up until stable, at most {_time(warmup.timeout_s)}"
     if experiment.precision is not None:
         text = f"precision {experiment.precision * 100:g} %: a pilot run tells the repeats"
-        yield f"{text}, at most {_time(experiment.timeout_s)} in all"
+        yield f"{text}, at most {_time(experiment.timeout_s)}"
     if experiment.phases:
         yield "phases: a window of prefill alone, 1 to 30 s"
 
