@@ -2,9 +2,9 @@
 
 A meter's uncertainty comes mostly from the two edges of a window, so that it is the same however
 long the window is, and its relative size falls as 1/n with n runs. Some meters also have a part
-that comes again and again, and falls as 1/√n. With both, u² = a² + b² n, and u(n) / (n E) ≤ p asks
-for n ≥ (b² + √(b⁴ + 4 p² E² a²)) / (2 p² E²), E being the energy of one run. The first window tells
-one sum of a² and b², which is taken for a²; any later one tells the two apart.
+that comes again and again, and falls as 1/√n. With both, u² = a² + c E, and u / E ≤ p asks for an
+energy of E ≥ (c + √(c² + 4 p² a²)) / (2 p²) in one window. The first window tells only one sum,
+all of which is taken for a²; any later one tells the two apart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GROWTH = 100
 """A window is at most so many times longer than the one it is predicted from."""
 
 _TELLING = 1.5
-"""A window that is so many times longer tells whether length helps."""
+"""A window of so many times more energy tells whether length helps."""
 
 _LITTLE = 0.9
 """Length doesn't help where the relative uncertainty fell to no less than this part."""
@@ -62,24 +62,28 @@ def predict(samples: Sequence[Sample], asked: float) -> int:
     most = _GROWTH * last.repeats
     if last.energy_j <= 0:
         return most
-    constant, growing = _parts(samples)
-    aim = asked * _AIM * last.energy_j / last.repeats
-    if aim <= 0:  # too small for a float
-        return most
-    a, b = math.sqrt(constant) / aim, math.sqrt(growing) / aim
-    runs = (b * b + math.hypot(b * b, 2 * a)) / 2
+    aim = asked * _AIM
+    constant, growing = _parts(samples, aim)
+    energy_j = (growing + math.hypot(growing, 2 * constant)) / 2
+    runs = energy_j * last.repeats / last.energy_j
     return max(1, math.ceil(runs)) if runs < most else most
 
 
-def _parts(samples: Sequence[Sample]) -> tuple[float, float]:
-    """Squares of the constant part and of the part of each run, in J²; the last sample fits."""
+def _parts(samples: Sequence[Sample], aim: float) -> tuple[float, float]:
+    """Energies that a window needs for its edges alone (a / p), and for the rest (c / p²).
+
+    The last sample is matched; the first one as far as neither part is negative.
+    """
     first, last = samples[0], samples[-1]
-    square = last.uncertainty_j**2
-    if last.repeats <= first.repeats:
-        return square, 0.0
-    slope = (square - first.uncertainty_j**2) / (last.repeats - first.repeats)
-    growing = min(max(0.0, slope), square / last.repeats)
-    return max(0.0, square - growing * last.repeats), growing
+    edges = last.uncertainty_j / aim
+    if last.energy_j <= first.energy_j or last.uncertainty_j <= first.uncertainty_j:
+        return edges, 0.0
+    before = first.uncertainty_j / aim
+    # The difference of two squares, without their overflow.
+    growing = (edges - before) * ((edges + before) / (last.energy_j - first.energy_j))
+    # What grows can't be more than all there is: edges² = constant² + growing × energy.
+    share = min(1.0, growing * last.energy_j / edges / edges)
+    return edges * math.sqrt(1 - share), share * edges * (edges / last.energy_j)
 
 
 def reach(
@@ -166,7 +170,7 @@ class _Search:
             if math.isinf(last.relative):
                 return "the meter saw no energy; use another meter"
             before = self.samples[-2]
-            longer = last.repeats >= _TELLING * before.repeats
+            longer = last.energy_j >= _TELLING * before.energy_j
             if longer and last.relative >= _LITTLE * before.relative:
                 return "a longer window doesn't make it smaller; use a more precise meter"
         return None

@@ -36,19 +36,21 @@ def sample(repeats: int, energy_j: float, uncertainty_j: float) -> Sample:
         ([sample(1, 10.0, 1.0), sample(4, 40.0, 1.0)], 0.02, 6),
         # 10 % of one run, all of it anew in each: u/E = 0.1 / √n.
         ([sample(1, 10.0, 1.0), sample(4, 40.0, 2.0)], 0.02, 31),
-        # Both: u² = 0.5 + 0.5 n.
+        # Both: u² = 0.5 + 0.05 E.
         ([sample(1, 10.0, 1.0), sample(9, 90.0, math.sqrt(5.0))], 0.02, 17),
+        # A slow first run: what counts is the energy, not how many runs it came from.
+        ([sample(1, 40.0, 2.0), sample(16, 160.0, 4.0)], 0.02, 31),
         # Precise enough already.
         ([sample(1, 10.0, 0.01)], 0.02, 1),
         ([sample(1, 10.0, 0.0)], 0.02, 1),
-        # Less uncertain with length, which can't be: the edges, as they were seen last.
+        # Less uncertain with length, which can't be: all edges, as they were seen last.
         ([sample(1, 10.0, 1.0), sample(4, 40.0, 0.9)], 0.02, 5),
         # Far away, and no energy at all: a step, no leap.
         ([sample(1, 10.0, 9.0)], 0.0001, 100),
         ([sample(1, 0.0, 1.0)], 0.02, 100),
         ([sample(1, -3.0, 1.0)], 0.02, 100),
         ([sample(1, 1e-300, 1.0)], 1e-300, 100),
-        ([sample(1, 1.0, 1e150)], 0.5, 100),
+        ([sample(1, 1.0, 1e300)], 0.5, 100),
     ],
 )
 def test_the_prediction_is_what_its_formula_says(
