@@ -1,3 +1,3 @@
-"""Makes pytester, pytest's own tool for testing plugins, available to the tests."""
+"""Makes pytester, pytest's own tool for testing plugins, and simulated hardware available."""
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.rig.fixtures"]

@@ -15,7 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["Found", "Gpu", "Memory", "Nvml", "look", "temperatures"]
+__all__ = [
+    "Found",
+    "Gpu",
+    "Memory",
+    "Nvml",
+    "Refused",
+    "bindings",
+    "look",
+    "reason_of",
+    "temperatures",
+]
 
 _NO_PERMISSION = 4
 _REASONS = {
@@ -127,7 +137,7 @@ class Nvml(Protocol):
         """Temperature in whole degrees Celsius."""
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """NVML can't be used, or did not answer; the message says why and what to do."""
 
 
@@ -148,7 +158,7 @@ def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> F
                 return Found(gpus=tuple(gpu for gpu in known if gpu), reason=reason)
             gpus, note = _visible(library, known, chosen)
             return Found(gpus=tuple(gpus), reason="; ".join(filter(None, (wrong, note))))
-    except _Refused as refused:
+    except Refused as refused:
         return Found(reason=str(refused))
 
 
@@ -159,7 +169,7 @@ def temperatures(uuids: Sequence[str], nvml: Nvml | None = None) -> tuple[float,
         uuids: as :class:`Gpu` has them. Of a MIG instance it is the temperature of its GPU.
         nvml: ``pynvml``, or a test's own.
     """
-    with contextlib.suppress(_Refused), _opened(nvml) as library:
+    with contextlib.suppress(Refused), _opened(nvml) as library:
         handles = [_board(library, uuid) for uuid in uuids]
         return tuple(
             float(library.nvmlDeviceGetTemperature(handle, _TEMPERATURE_GPU)) for handle in handles
@@ -169,8 +179,8 @@ def temperatures(uuids: Sequence[str], nvml: Nvml | None = None) -> tuple[float,
 
 @contextlib.contextmanager
 def _opened(nvml: Nvml | None) -> Iterator[Nvml]:
-    """NVML for the length of a block; an error of NVML in there is a :class:`_Refused`."""
-    library = _bindings() if nvml is None else nvml
+    """NVML for the length of a block; an error of NVML in there is a :class:`Refused`."""
+    library = bindings() if nvml is None else nvml
     try:
         library.nvmlInit()
         try:
@@ -180,24 +190,30 @@ def _opened(nvml: Nvml | None) -> Iterator[Nvml]:
             with contextlib.suppress(library.NVMLError):
                 library.nvmlShutdown()
     except library.NVMLError as error:
-        raise _Refused(_reason(error)) from error
+        raise Refused(reason_of(error)) from error
 
 
-def _bindings() -> Nvml:
+def bindings() -> Nvml:
+    """The module ``pynvml``.
+
+    Raises:
+        Refused: when it can't be imported.
+    """
     try:
         # What another library warns of is no fault of the tests, whatever -W says.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import pynvml
     except ImportError as error:
-        raise _Refused(
+        raise Refused(
             f"the package nvidia-ml-py can't be imported ({error}); run: pip install nvidia-ml-py"
         ) from error
     library: Nvml = pynvml
     return library
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What an error of NVML means, and what mends it."""
     number = getattr(error, "value", None)
     known = _REASONS.get(number) if isinstance(number, int) else None
     return known or f"NVML failed: {error} (error {number}); see what nvidia-smi says"
@@ -211,7 +227,7 @@ def _ask_all(library: Nvml) -> tuple[list[Gpu | None], str]:
         try:
             known.append(_ask(library, library.nvmlDeviceGetHandleByIndex(index), index))
         except library.NVMLError as error:
-            wrong.setdefault(_reason(error), []).append(str(index))
+            wrong.setdefault(reason_of(error), []).append(str(index))
             # Those of other jobs are counted by NVML but not by CUDA.
             if getattr(error, "value", None) != _NO_PERMISSION:
                 known.append(None)
