@@ -11,9 +11,9 @@ from typing import Any
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
-from pytest_llem.records import Measurement, Reading, RequestTiming, WarmUp, Window
+from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, WarmUp, Window
 from pytest_llem.wire import to_dict
-from pytest_llem.worker import workload
+from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
@@ -62,14 +62,29 @@ class Phases:
 
 
 def measure(
-    experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    known: Idle | None = None,
 ) -> Measurement:
     """Measure one experiment once.
+
+    Args:
+        experiment: what to measure.
+        digest: of the experiment.
+        cycle: from 1.
+        backend: that has the engine.
+        emit: sends frames.
+        known: idle power of the same loaded state, measured lately; measured anew where it
+            doesn't do here.
 
     Raises:
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    begun_s = time.monotonic()
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
@@ -77,7 +92,8 @@ def measure(
     loaded_s = time.monotonic()
     facts = engine.facts()
     phases.meters, missing = choose_meters(experiment, facts.device)
-    warmed, warnings = _prepare(experiment, engine, facts.vocab_size, phases)
+    resting, resting_s = _idle(experiment, phases, known, begun_s)
+    warmed, warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
     bench = Bench(
         experiment=experiment,
         engine=engine,
@@ -95,7 +111,8 @@ def measure(
     timings = [completion.timing for completion in runs.completions]
     send_series(timings, emit)
     totals = runs.facts
-    metrics = figures(phases.windows, timings, totals, experiment.slo)
+    resting, drifts = idle.checked(resting, phases.windows, totals.own_domain, resting_s)
+    metrics = figures(phases.windows, timings, totals, experiment.slo, idle=resting)
     return Measurement(
         experiment=experiment.id,
         digest=digest,
@@ -109,7 +126,8 @@ def measure(
         prefill=runs.prefill,
         warmup=warmed,
         integrity=check(experiment, runs.completions, runs.repeats),
-        warnings=(*warnings, *runs.warnings),
+        warnings=(*warnings, *runs.warnings, *drifts),
+        idle=resting,
         testbed=testbed(facts.device, phases.meters),
         subject={
             "backend": backend.name,
@@ -120,13 +138,25 @@ def measure(
     )
 
 
-def _prepare(
+def _idle(
+    experiment: Experiment, phases: Phases, known: Idle | None, begun_s: float
+) -> tuple[Idle | None, float]:
+    """Idle power of the loaded engine, and when its age was right; None where nobody wants it."""
+    now_s = time.monotonic()
+    if experiment.idle == "none":
+        return None, now_s
+    if found := idle.shared(known, experiment.idle, phases.meters, now_s - begun_s):
+        return found, now_s
+    with phases.phase("idle"):
+        time.sleep(experiment.idle)
+    window = phases.windows[-1]
+    return idle.measured(window), window.start_s + window.duration_s
+
+
+def _warm_up(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
 ) -> tuple[WarmUp | None, tuple[str, ...]]:
-    """Idle and warm-up of a loaded engine; returns what came of the latter, and warnings."""
-    if experiment.idle != "none":
-        with phases.phase("idle"):
-            time.sleep(experiment.idle)
+    """Warm-up of a loaded engine; returns what came of it, and warnings."""
     requests = workload.warmup(experiment, vocab_size)
     if requests is None:
         return None, ()

@@ -6,7 +6,6 @@ comes from prefill. Decode makes the others, with what the measured window took 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import sys
 import traceback
@@ -14,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_llem.extensions import Completion
-from pytest_llem.records import WORST_FIRST, Figure, Prefill, Window
-from pytest_llem.worker.figures import Facts
+from pytest_llem.records import Figure, Prefill, Window
+from pytest_llem.worker.facts import Facts
+from pytest_llem.worker.quantity import Quantity, null, total
 from pytest_llem.worker.repeats import Repeater, Run
 
 __all__ = [
@@ -82,7 +82,7 @@ def run_prefill(repeater: Repeater, measured_s: float, most: int, latest_s: floa
 
 
 def phase_figures(
-    measured: Window, facts: Facts, outcome: Outcome, energy: Callable[[Window], Figure]
+    measured: Window, facts: Facts, outcome: Outcome, energy: Callable[[Window], Quantity]
 ) -> dict[str, Figure]:
     """Energy of prefill per input token, and of decode per output token after the first.
 
@@ -90,34 +90,21 @@ def phase_figures(
         measured: the window of the whole workload.
         facts: counts of the requests in it.
         outcome: of the prefill window.
-        energy: of a window, with its standard uncertainty.
+        energy: of a window.
     """
     if outcome.run is None:
-        return dict.fromkeys((_PREFILL, _DECODE), _null(outcome.why_not))
-    prefill = _per_token(energy(outcome.run.window), _input(outcome.run.completions))
-    return {_PREFILL: prefill, _DECODE: _decode(energy(measured), prefill, facts)}
+        return dict.fromkeys((_PREFILL, _DECODE), null(outcome.why_not).figure)
+    tokens = _input(outcome.run.completions)
+    prefill = energy(outcome.run.window).per(tokens, "input tokens")
+    return {_PREFILL: prefill.figure, _DECODE: _decode(energy(measured), prefill, facts).figure}
 
 
-def _decode(gross: Figure, prefill: Figure, facts: Facts) -> Figure:
+def _decode(gross: Quantity, prefill: Quantity, facts: Facts) -> Quantity:
     """(energy − prefill's) / (output tokens − requests); not clipped where that is negative."""
     tokens = facts.output - facts.requests
     if tokens <= 0:
-        return _null("needs two output tokens or more")
-    for figure in (gross, prefill):
-        if figure.value is None:
-            return figure
-    assert gross.value is not None
-    assert prefill.value is not None
-    spread = None
-    if gross.uncertainty is not None and prefill.uncertainty is not None:
-        spread = math.hypot(gross.uncertainty, prefill.uncertainty * facts.input) / tokens
-    present = {gross.quality, prefill.quality}
-    return Figure(
-        value=(gross.value - prefill.value * facts.input) / tokens,
-        uncertainty=spread,
-        quality=next(quality for quality in WORST_FIRST if quality in present),
-        reason=gross.reason or prefill.reason,
-    )
+        return null("needs two output tokens or more")
+    return total([(1.0, gross), (-float(facts.input), prefill)]).times(1 / tokens)
 
 
 def warnings(outcome: Outcome, figures: Mapping[str, Figure]) -> tuple[str, ...]:
@@ -131,18 +118,5 @@ def warnings(outcome: Outcome, figures: Mapping[str, Figure]) -> tuple[str, ...]
     return ()
 
 
-def _per_token(figure: Figure, tokens: int) -> Figure:
-    if figure.value is None:
-        return figure
-    if tokens <= 0:
-        return _null("there were no input tokens")
-    spread = None if figure.uncertainty is None else figure.uncertainty / tokens
-    return dataclasses.replace(figure, value=figure.value / tokens, uncertainty=spread)
-
-
 def _input(completions: Sequence[Completion]) -> int:
     return sum(completion.timing.input_tokens for completion in completions)
-
-
-def _null(reason: str) -> Figure:
-    return Figure(value=None, quality="unmeasured", reason=reason)

@@ -164,13 +164,22 @@ def per_run(found: Mapping[str, Figure], repeats: int) -> dict[str, Figure]:
 
 
 def _scaled(figure: Figure, factor: float) -> Figure:
-    spread = None if figure.uncertainty is None else figure.uncertainty * factor
-    value = None if figure.value is None else figure.value * factor
-    return dataclasses.replace(figure, value=value, uncertainty=spread)
+    value, spread, gain = (
+        None if number is None else number * factor
+        for number in (figure.value, figure.uncertainty, figure.systematic)
+    )
+    return dataclasses.replace(figure, value=value, uncertainty=spread, systematic=gain)
 
 
 def _less(whole: Figure, part: Figure, share: float) -> Figure:
-    """A figure without a share of a part of it; as uncertain as it was, which is not too little."""
+    """A figure without a share of a part of it.
+
+    Its uncertainty stays what it was, which is not too little. The meter's gain is relative.
+    """
     if whole.value is None or part.value is None:
         return whole if whole.value is None else part
-    return dataclasses.replace(whole, value=whole.value - part.value * share)
+    value = whole.value - part.value * share
+    gain = whole.systematic
+    if gain is not None and whole.value:
+        gain *= abs(value / whole.value)
+    return dataclasses.replace(whole, value=value, systematic=gain)

@@ -11,7 +11,9 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Completion, Engine, EngineFacts, Workload
 from pytest_llem.records import Figure, Precision, Prefill, Window
 from pytest_llem.worker import phase_energy, precision, workload
-from pytest_llem.worker.figures import Facts, own_energy
+from pytest_llem.worker.energy import energy
+from pytest_llem.worker.facts import OWN_DOMAIN, Facts
+from pytest_llem.worker.quantity import Quantity
 from pytest_llem.worker.repeats import Emit, Repeater, Run, Windows
 
 __all__ = ["Bench", "Runs", "run"]
@@ -41,9 +43,9 @@ class Bench:
         timeout_s = self.experiment.timeout_s
         return self.loaded_s + timeout_s - min(_MARGIN_S, _MARGIN * timeout_s)
 
-    def energy(self, window: Window) -> Figure:
+    def energy(self, window: Window) -> Quantity:
         """Energy of the experiment's own devices over a window."""
-        return own_energy(window, self.facts.device, self.no_meter)
+        return energy(window.readings, OWN_DOMAIN[self.facts.device], self.no_meter)
 
     def repeater(self, draw: Callable[[Experiment, int, int], Workload]) -> Repeater:
         """Runs what is drawn for the experiment, again and again."""
@@ -107,7 +109,9 @@ def _reach(bench: Bench, repeater: Repeater, pilot: Run, asked: float) -> tuple[
     if experiment.phases:
         latest_s -= min(_PREFILL_SHARE * experiment.timeout_s, phase_energy.PREFILL_MOST_S)
     most = workload.most_repeats(experiment)
-    return precision.reach(repeater, pilot, bench.energy, asked, most, latest_s)
+    return precision.reach(
+        repeater, pilot, lambda window: bench.energy(window).figure, asked, most, latest_s
+    )
 
 
 def _with_phases(bench: Bench, runs: Runs, measured: Run) -> Runs:

@@ -9,8 +9,9 @@ import pytest
 
 from pytest_llem.extensions import Workload
 from pytest_llem.records import Figure, Prefill, Quality, Window
-from pytest_llem.worker.figures import Facts
+from pytest_llem.worker.facts import Facts
 from pytest_llem.worker.phase_energy import Outcome, phase_figures, run_prefill, warnings
+from pytest_llem.worker.quantity import Quantity, null
 from tests.builders import unmeasured, window
 from tests.worker.simulated import Lab
 
@@ -98,38 +99,42 @@ def test_an_engine_that_makes_more_tokens_did_not_only_prefill() -> None:
 # --- the figures ---------------------------------------------------------------------------
 
 
-def figures(gross: Figure, of_prefill: Figure, facts: Facts = FACTS) -> dict[str, Figure]:
+def figures(gross: Quantity, of_prefill: Quantity, facts: Facts = FACTS) -> dict[str, Figure]:
     """With 10 runs of prefill, 50 input tokens."""
     outcome = prefill(Lab())
 
-    def energy(given: Window) -> Figure:
+    def energy(given: Window) -> Quantity:
         return of_prefill if given.phase == "prefill" else gross
 
     return phase_figures(window("measure", 1.0), facts, outcome, energy)
 
 
 def test_decode_is_what_is_left_of_the_energy() -> None:
-    found = figures(Figure(value=100.0, uncertainty=3.0), Figure(value=200.0, uncertainty=10.0))
+    gains = {("m", "counter"): 5.0}, {("m", "counter"): 10.0}
+    found = figures(
+        Quantity(value=100.0, spread=3.0, gains=gains[0]),
+        Quantity(value=200.0, spread=10.0, gains=gains[1]),
+    )
     # 4 J an input token, 40 J of the measured window; 60 J for 20 tokens after the first.
-    assert found == {
-        PREFILL: Figure(value=4.0, uncertainty=0.2),
-        DECODE: Figure(value=3.0, uncertainty=math.hypot(3.0, 0.2 * 10) / 20),
-    }
+    assert found[PREFILL] == Figure(value=4.0, uncertainty=0.2, systematic=0.2)
+    assert found[DECODE].value == 3.0
+    assert found[DECODE].uncertainty == pytest.approx(math.hypot(3.0, 0.2 * 10) / 20)
+    assert found[DECODE].systematic == pytest.approx(0.15)
 
 
 def test_a_difference_below_zero_is_not_clipped() -> None:
-    found = figures(Figure(value=10.0, uncertainty=0.1), Figure(value=200.0, uncertainty=0.1))
+    found = figures(Quantity(value=10.0), Quantity(value=200.0))
     assert found[DECODE].value == -1.5
 
 
 def test_an_uncertainty_that_nobody_knows_is_not_zero() -> None:
-    found = figures(Figure(value=100.0, uncertainty=1.0), Figure(value=200.0))
+    found = figures(Quantity(value=100.0, spread=1.0), Quantity(value=200.0))
     assert (found[PREFILL].uncertainty, found[DECODE].uncertainty) == (None, None)
 
 
 def test_one_output_token_is_all_prefill() -> None:
     alone = dataclasses.replace(FACTS, output=2)
-    found = figures(Figure(value=100.0), Figure(value=200.0), alone)
+    found = figures(Quantity(value=100.0), Quantity(value=200.0), alone)
     assert found[PREFILL].value == 4.0
     assert found[DECODE] == unmeasured("needs two output tokens or more")
 
@@ -137,28 +142,28 @@ def test_one_output_token_is_all_prefill() -> None:
 @pytest.mark.parametrize(
     ("gross", "of_prefill", "values"),
     [
-        (unmeasured("gone"), Figure(value=200.0), (4.0, None)),
-        (Figure(value=100.0), unmeasured("gone"), (None, None)),
+        (null("gone"), Quantity(value=200.0), (4.0, None)),
+        (Quantity(value=100.0), null("gone"), (None, None)),
     ],
 )
 def test_what_no_meter_read_is_null_with_its_reason(
-    gross: Figure, of_prefill: Figure, values: tuple[float | None, float | None]
+    gross: Quantity, of_prefill: Quantity, values: tuple[float | None, float | None]
 ) -> None:
     found = figures(gross, of_prefill)
     assert (found[PREFILL].value, found[DECODE].value) == values
     assert found[DECODE].reason == "gone"
 
 
-@pytest.mark.parametrize("quality", ["short", "degraded", "estimated"])
+@pytest.mark.parametrize("quality", ["short", "degraded"])
 def test_a_figure_is_as_good_as_its_worst_window(quality: Quality) -> None:
-    doubtful = Figure(value=200.0, quality=quality, reason="why")
-    decode = figures(Figure(value=100.0), doubtful)[DECODE]
+    doubtful = Quantity(value=200.0, quality=quality, reasons=("why",))
+    decode = figures(Quantity(value=100.0), doubtful)[DECODE]
     assert (decode.quality, decode.reason) == (quality, "why")
 
 
 def test_without_a_window_both_are_null_with_the_reason() -> None:
     outcome = Outcome(why_not="the engine refused it: no")
-    found = phase_figures(window("measure", 1.0), FACTS, outcome, Lab().energy())
+    found = phase_figures(window("measure", 1.0), FACTS, outcome, lambda _: null("unread"))
     assert found == dict.fromkeys((PREFILL, DECODE), unmeasured("the engine refused it: no"))
     assert warnings(outcome, found) == (
         "no energy of prefill and decode: the engine refused it: no",

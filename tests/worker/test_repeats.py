@@ -69,14 +69,18 @@ def test_a_run_of_no_time_fits_often_and_not_endlessly() -> None:
 
 def test_totals_are_those_of_one_run_and_rates_stay() -> None:
     found = {
-        "energy_j": Figure(value=40.0, uncertainty=2.0, quality="short", reason="few ticks"),
+        "energy_j": Figure(
+            value=40.0, uncertainty=2.0, systematic=0.8, quality="short", reason="few ticks"
+        ),
         "duration_s": Figure(value=8.0),
         "power_mean_w": Figure(value=5.0, uncertainty=0.25),
         "ttft_p50_s": Figure(value=0.1),
         "net_energy_j": Figure(value=-8.0, uncertainty=4.0),
     }
     assert per_run(found, 4) == found | {
-        "energy_j": Figure(value=10.0, uncertainty=0.5, quality="short", reason="few ticks"),
+        "energy_j": Figure(
+            value=10.0, uncertainty=0.5, systematic=0.2, quality="short", reason="few ticks"
+        ),
         "duration_s": Figure(value=2.0),
         "net_energy_j": Figure(value=-2.0, uncertainty=1.0),
     }
@@ -87,9 +91,11 @@ def test_totals_are_those_of_one_run_and_rates_stay() -> None:
 def test_the_way_back_to_idle_comes_once_and_is_not_divided() -> None:
     found = {
         "energy_j": Figure(value=40.0, uncertainty=2.0),
-        "energy_to_idle_j": Figure(value=43.0, uncertainty=3.0),
+        "energy_to_idle_j": Figure(value=43.0, uncertainty=3.0, systematic=4.3),
     }
-    assert per_run(found, 4)["energy_to_idle_j"] == Figure(value=13.0, uncertainty=3.0)
+    made = per_run(found, 4)["energy_to_idle_j"]
+    assert (made.value, made.uncertainty) == (13.0, 3.0)
+    assert made.systematic == pytest.approx(1.3)
 
 
 @pytest.mark.parametrize("name", ["energy_j", "energy_to_idle_j"])
