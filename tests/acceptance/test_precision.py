@@ -59,8 +59,8 @@ def test_a_precision_out_of_reach_is_a_warning_and_no_timeout(project: Project) 
 def test_a_noisy_meter_takes_another_try(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLEM_FAKE_EDGE_J", "0")
     monkeypatch.setenv("LLEM_FAKE_NOISE_J", "0.5")
-    # 0.5 J in the root of a second, of 10 J in a second: 5 % of one second, 2 % of six.
-    found = measured(project, "precision: 0.03\ntimeout_s: 120\n")
+    # 14 % of a run's 1.2 J, and not a third of that in three runs, but in eleven.
+    found = measured(project, "precision: 0.05\ntimeout_s: 120\nfake: {token_s: 0.02}\n")
     assert found["precision"]["why_not"] is None
     assert found["precision"]["tries"] >= 2
     phases = [window["phase"] for window in found["windows"]]
