@@ -23,6 +23,7 @@ from pytest_llem.rules import (
     Seconds,
     Seed,
     Text,
+    TraceHz,
     described,
 )
 
@@ -193,6 +194,9 @@ class Experiment:
     )
     phases: Flag = described(False, "also measure prefill and decode by themselves")
     meters: tuple[str, ...] | Literal["auto"] = described("auto", "meters to read")
+    power_trace_hz: TraceHz | Literal["none"] = described(
+        10.0, "samples a second of the GPUs' power, temperature and clocks, or none"
+    )
     worker: Literal["fresh", "forked", "reuse"] = described(
         "fresh", "a process for each measurement: new, forked, or the one of the measurement before"
     )
@@ -224,6 +228,7 @@ NOT_IN_DIGEST = frozenset(
         "precision",
         "phases",
         "meters",
+        "power_trace_hz",
         "worker",
         "timeout_s",
         "load_timeout_s",

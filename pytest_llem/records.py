@@ -247,6 +247,8 @@ class Measurement:
         idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
+        conditions: the state of its GPUs before and after the window; empty for other devices.
+        trace: what the power trace saw; None where there was none.
     """
 
     experiment: str
@@ -265,6 +267,8 @@ class Measurement:
     idle: Idle | None = None
     testbed: Mapping[str, Any] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    trace: TraceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

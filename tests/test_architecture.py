@@ -16,7 +16,7 @@ PACKAGE = ROOT / "pytest_llem"
 # A module imports only from rows above its own, and within its own row.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
-    ("demands", "gpus", "metrics", "rules", "records", "experiment", "extensions", "wire"),
+    ("demands", "gpus", "metrics", "nvml", "rules", "records", "experiment", "extensions", "wire"),
     ("backends", "meters", "worker"),
     ("results", "study"),
     ("runners",),
@@ -33,7 +33,7 @@ THIRD_PARTY_OF = {
     "torch": {"backends"},
     "transformers": {"backends"},
     "huggingface_hub": {"runners"},
-    "pynvml": {"gpus"},
+    "pynvml": {"nvml"},
 }
 
 

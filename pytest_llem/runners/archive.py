@@ -21,6 +21,7 @@ _MODULES = (
     "extensions.py",
     "gpus.py",
     "metrics.py",
+    "nvml.py",
     "records.py",
     "rules.py",
     "wire.py",

@@ -23,6 +23,8 @@ _EXIT_S = 10.0
 _GRACE_S = 30.0
 _LOG_LINES = 40
 _TICK_S = 0.5
+_WAIT_S = 120.0
+"""The worker itself waits no longer than a minute for others to leave a GPU."""
 _WATCHED = {"warmup", "pilot", "measure", "prefill"}
 
 
@@ -31,7 +33,7 @@ class Progress:
     """Where a worker is.
 
     Attributes:
-        phase: ``start load idle warmup pilot measure prefill close``.
+        phase: ``start wait load idle warmup pilot measure prefill close``.
         elapsed_s: since the phase began.
         done: requests finished, of ``total``; both 0 where nothing is counted.
     """
@@ -63,6 +65,9 @@ class Listener:
 
     def series(self, requests: Sequence[Any]) -> None:
         """Times of some requests, as plain JSON data; may be called several times."""
+
+    def trace(self, samples: Sequence[Any]) -> None:
+        """Samples of the power trace, as plain JSON data; may be called several times."""
 
 
 def converse(
@@ -156,6 +161,8 @@ class _Conversation:
             self._counts = (done, total) if type(done) is type(total) is int else (0, 0)
         elif kind == "series" and isinstance(frame.get("requests"), list):
             self._listener.series(frame["requests"])
+        elif kind == "series" and isinstance(frame.get("trace"), list):
+            self._listener.trace(frame["trace"])
         elif kind == "error":
             self._raised(frame)
         else:
@@ -174,7 +181,12 @@ class _Conversation:
         self._deadline = time.monotonic() + seconds
 
     def _enter(self, phase: str) -> None:
-        if self._phase == "load":
+        if self._phase == "wait":
+            # Others kept it from loading so far.
+            self._allow(self._experiment.load_timeout_s)
+        elif phase == "wait":
+            self._allow(max(_WAIT_S, self._experiment.load_timeout_s))
+        elif self._phase == "load":
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
@@ -265,7 +277,7 @@ class _Conversation:
     def _late(self) -> NoReturn:
         fix = "see what keeps the interpreter from starting: the log, the disk, other processes"
         if self._requested:
-            name = "load_timeout_s" if self._phase in {"start", "load"} else "timeout_s"
+            name = "load_timeout_s" if self._phase in {"start", "wait", "load"} else "timeout_s"
             fix = f"raise {name}, or make the experiment smaller"
         self._fail("timeout", f"no end of {self._phase} within {self._limit_s:g} s", fix)
 

@@ -10,7 +10,17 @@ from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
+from pytest_llem.extensions import (
+    METERS,
+    Backend,
+    Completion,
+    Engine,
+    EngineFacts,
+    Meter,
+    Target,
+    find,
+    names,
+)
 from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, WarmUp, Window
 from pytest_llem.wire import to_dict
 from pytest_llem.worker import idle, workload
@@ -19,6 +29,7 @@ from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
 from pytest_llem.worker.repeats import Emit, per_run
 from pytest_llem.worker.runs import Bench, run
+from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 from pytest_llem.worker.warmup import warm_up
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
@@ -60,6 +71,10 @@ class Phases:
             )
             self.windows.append(window)
 
+    def last(self, name: str) -> Window:
+        """The latest window of a phase that took place."""
+        return next(window for window in reversed(self.windows) if window.phase == name)
+
 
 def measure(
     experiment: Experiment,
@@ -84,6 +99,19 @@ def measure(
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    with watched(experiment, emit) as surroundings:
+        return _measured(experiment, digest, cycle, backend, emit, known, surroundings)
+
+
+def _measured(
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    known: Idle | None,
+    surroundings: Surroundings,
+) -> Measurement:
     begun_s = time.monotonic()
     phases = Phases(emit)
     with phases.phase("load"):
@@ -91,51 +119,59 @@ def measure(
         engine = backend.load(experiment)
     loaded_s = time.monotonic()
     facts = engine.facts()
+    surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
     resting, resting_s = _idle(experiment, phases, known, begun_s)
     warmed, warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
-    bench = Bench(
-        experiment=experiment,
-        engine=engine,
-        facts=facts,
-        no_meter=missing,
-        windows=phases,
-        emit=emit,
-        loaded_s=loaded_s,
-    )
-    runs = run(bench)
-    with phases.phase("close"):
-        engine.close()
-    for meter in phases.meters:
-        meter.close()
+    bench = Bench(experiment, engine, facts, missing, phases, emit, loaded_s)
+    with surroundings.around():
+        runs = run(bench)
+    _close(engine, phases)
+    observed = surroundings.observed(phases.last("measure"))
     timings = [completion.timing for completion in runs.completions]
     send_series(timings, emit)
-    totals = runs.facts
-    resting, drifts = idle.checked(resting, phases.windows, totals.own_domain, resting_s)
-    metrics = figures(phases.windows, timings, totals, experiment.slo, idle=resting)
+    send_trace(observed.rows, emit)
+    resting, drifts = idle.checked(resting, phases.windows, runs.facts.own_domain, resting_s)
+    metrics = figures(
+        phases.windows, timings, runs.facts, experiment.slo, idle=resting, trace=observed.trace
+    )
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
         metrics=per_run(metrics, runs.repeats) | runs.by_phase,
-        tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
+        tokens=runs.tokens,
         tokens_sha256=tokens_sha256(runs.first),
         repeats=runs.repeats,
         precision=runs.precision,
         prefill=runs.prefill,
         warmup=warmed,
         integrity=check(experiment, runs.completions, runs.repeats),
-        warnings=(*warnings, *runs.warnings, *drifts),
+        warnings=(*warnings, *runs.warnings, *drifts, *observed.warnings),
         idle=resting,
-        testbed=testbed(facts.device, phases.meters),
-        subject={
-            "backend": backend.name,
-            "versions": dict(backend.versions()),
-            "digest": digest,
-            "engine": dict(facts.details),
-        },
+        testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
+        subject=_subject(backend, digest, facts),
+        conditions=observed.conditions,
+        trace=observed.trace,
     )
+
+
+def _close(engine: Engine, phases: Phases) -> None:
+    with phases.phase("close"):
+        engine.close()
+    for meter in phases.meters:
+        meter.close()
+
+
+def _subject(backend: Backend, digest: str, facts: EngineFacts) -> dict[str, Any]:
+    """What is being measured."""
+    return {
+        "backend": backend.name,
+        "versions": dict(backend.versions()),
+        "digest": digest,
+        "engine": dict(facts.details),
+    }
 
 
 def _idle(

@@ -19,7 +19,7 @@ from pytest_llem.worker.repeats import Emit, Repeater, Run, Windows
 __all__ = ["Bench", "Runs", "run"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Bench:
     """A loaded engine, and all that is needed to measure on it.
 
@@ -79,6 +79,12 @@ class Runs:
     prefill: Prefill | None = None
     by_phase: dict[str, Figure] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Counts of the measured window."""
+        facts = self.facts
+        return {"requests": facts.requests, "input": facts.input, "output": facts.output}
 
 
 def run(bench: Bench) -> Runs:

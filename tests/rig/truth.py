@@ -71,6 +71,7 @@ class Wave:
             self.period_s = self._points[-1][0]
         else:
             raise ValueError(f"no such wave: {spec}")
+        self._lines = list(zip(self._points, self._points[1:], strict=False))
 
     def power(self, time_s: float) -> float:
         """Watts at a time of the wave's own axis; at a jump, those after it."""
@@ -78,7 +79,7 @@ class Wave:
             mean_w, amplitude_w = self._sine
             return mean_w + amplitude_w * math.sin(math.tau * time_s / self.period_s)
         within_s = time_s - math.floor(time_s / self.period_s) * self.period_s
-        for (start_s, start_w), (end_s, end_w) in self._lines():
+        for (start_s, start_w), (end_s, end_w) in self._lines:
             if start_s <= within_s < end_s:
                 return start_w + (end_w - start_w) * (within_s - start_s) / (end_s - start_s)
         return self._points[-1][1]
@@ -92,14 +93,11 @@ class Wave:
             return mean_w * (end_s - start_s) + amplitude_w / omega * swing
         return self._from_origin(end_s) - self._from_origin(start_s)
 
-    def _lines(self) -> list[tuple[_Point, _Point]]:
-        return list(zip(self._points, self._points[1:], strict=False))
-
     def _from_origin(self, time_s: float) -> float:
         periods = math.floor(time_s / self.period_s)
         within_s = time_s - periods * self.period_s
         whole_j = part_j = 0.0
-        for (start_s, start_w), (end_s, end_w) in self._lines():
+        for (start_s, start_w), (end_s, end_w) in self._lines:
             width_s = end_s - start_s
             whole_j += (start_w + end_w) / 2 * width_s
             share = min(max(within_s - start_s, 0.0) / width_s, 1.0) if width_s else 0.0

@@ -71,7 +71,7 @@ def test_the_backends_and_meters_are_found_from_it(archive: Path) -> None:
         import json
         from pytest_llem.extensions import find, names
         groups = {[BACKENDS, METERS]!r}
-        print(json.dumps([[find(g, n)().name for n in names(g)] for g in groups]))
+        print(json.dumps([[find(g, n).name for n in names(g)] for g in groups]))
     """
     found = json.loads(python(archive, program))
     distribution = importlib.metadata.distribution("pytest-llem")
@@ -119,7 +119,9 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "errors.py",
         "experiment.py",
         "extensions.py",
+        "gpus.py",
         "metrics.py",
+        "nvml.py",
         "records.py",
         "rules.py",
         "wire.py",

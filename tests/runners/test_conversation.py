@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,12 +142,16 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.all: list[Progress] = []
         self.requests: list[Any] = []
+        self.samples: list[Any] = []
 
     def progress(self, progress: Progress) -> None:
         self.all.append(progress)
 
     def series(self, requests: Sequence[Any]) -> None:
         self.requests += requests
+
+    def trace(self, samples: Sequence[Any]) -> None:
+        self.samples += samples
 
 
 def talk(
@@ -350,6 +355,7 @@ def test_only_the_end_of_a_long_log_is_told() -> None:
     [
         ([], "start", "0.5", "load_timeout_s"),
         (["load"], "load", "0.5", "load_timeout_s"),
+        (["wait", "load"], "load", "0.5", "load_timeout_s"),
         (["load", "idle"], "idle", "0.1", "timeout_s"),
         (["load", "idle", "measure"], "measure", "0.1", "timeout_s"),
         (["load", "pilot", "measure", "pilot", "prefill"], "prefill", "0.1", "timeout_s"),
@@ -437,6 +443,27 @@ def test_raw_series_are_handed_on_as_they_come() -> None:
     frames = [line("series", requests=[[1.0]]), line("series", requests=[[2.0], [3.0]])]
     talk(ScriptedTransport([hello(), *frames, RESULT], status=0), heard)
     assert heard.requests == [[1.0], [2.0], [3.0]]
+
+
+def test_samples_of_the_power_trace_are_handed_on_apart_from_requests() -> None:
+    heard = Heard()
+    frames = [line("series", trace=[{"at_s": 1.0}]), line("series", requests=[[2.0]])]
+    talk(ScriptedTransport([hello(), *frames, RESULT], status=0), heard)
+    assert (heard.samples, heard.requests) == ([{"at_s": 1.0}], [[2.0]])
+
+
+def test_a_wait_for_others_takes_nothing_of_the_time_to_load() -> None:
+    class Waiting(ScriptedTransport):
+        def receive(self, timeout_s: float) -> bytes | None:
+            if len(self._chunks) == 1:
+                time.sleep(0.6)  # longer than loading may take
+            return super().receive(timeout_s)
+
+    heard = Heard()
+    frames = [hello(), line("phase", phase="wait") + line("progress", done=0, total=60)]
+    found = talk(Waiting([*frames, line("phase", phase="load") + RESULT], status=0), heard)
+    assert found == MEASUREMENT
+    assert ("wait", 0, 60) in {(told.phase, told.done, told.total) for told in heard.all}
 
 
 @pytest.mark.parametrize("phase", ["warmup", "pilot", "measure", "prefill"])

@@ -11,6 +11,7 @@ The backend does what its options say: it sleeps, and it fails in every way an e
   ``blob: n``: n bytes of facts.
 * ``ignore_term: true``: SIGTERM does nothing; ``gil_thread: true``: half a second after loading
   a thread takes the interpreter for good.
+* ``computes_on: cuda``: the device that it says it computes on.
 * ``mark: path``: writes the phase there on entering it.
 * ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
   each time; ``refuse_one: true``: it refuses requests of a single token.
@@ -154,7 +155,8 @@ class FakeEngine:
             "word": os.environ.get("LLEM_FAKE_WORD"),
             "nice": os.nice(0),
         }
-        return EngineFacts(vocab_size=256, device="cpu", details=details)
+        device = str(self._options.get("computes_on", "cpu"))
+        return EngineFacts(vocab_size=256, device=device, details=details)
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")

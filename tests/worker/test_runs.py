@@ -85,15 +85,9 @@ def made(
     """The runs of an experiment of three output tokens, and the windows they lie in."""
     phases = Phases(silent)
     phases.meters = [SteadyMeter(uncertainty_j)]
-    bench = Bench(
-        experiment=given or experiment(**{"output_tokens": 3} | fields),
-        engine=engine,
-        facts=engine.facts(),
-        no_meter="no meter",
-        windows=phases,
-        emit=silent,
-        loaded_s=time.monotonic(),
-    )
+    asked = given or experiment(**{"output_tokens": 3} | fields)
+    loaded_s = time.monotonic()
+    bench = Bench(asked, engine, engine.facts(), "no meter", phases, silent, loaded_s)
     return run(bench), phases
 
 
