@@ -128,22 +128,6 @@ class Idle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TraceSummary:
-    """What a power trace saw over the measured window; null figures come with a reason.
-
-    Attributes:
-        peak_w: greatest power of all the experiment's own devices together.
-        temperature_max_c: temperature of the warmest of them.
-        samples: how many samples lie in the window.
-    """
-
-    peak_w: float | None = None
-    temperature_max_c: float | None = None
-    samples: int = 0
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A phase of a measurement: ``load idle warmup pilot measure prefill close``.
 
@@ -168,6 +152,22 @@ class RequestTiming:
     token_s: tuple[float, ...]
     input_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What a power trace saw over the measured window; null figures come with a reason.
+
+    Attributes:
+        peak_w: greatest power of all the experiment's own devices together.
+        temperature_max_c: temperature of the warmest of them.
+        samples: how many samples lie in the window.
+    """
+
+    peak_w: float | None = None
+    temperature_max_c: float | None = None
+    samples: int = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -137,11 +137,19 @@ def _tokens_per_joule(gross: Quantity, tokens: int) -> Figure:
 
 
 def traced(trace: TraceSummary | None) -> dict[str, Figure]:
-    """The figures that only a trace can tell."""
+    """The figures that only a trace can tell.
+
+    A trace that has something to say of its power has seen means over a second, say: a peak made
+    of these is too low. Temperatures change slowly enough.
+    """
     trace = trace or TraceSummary(reason=_NO_TRACE)
-    values = {"power_peak_w": trace.peak_w, "temperature_max_c": trace.temperature_max_c}
     missing = null(trace.reason or "the trace has no sample in the window").figure
+    peak = Figure(
+        value=trace.peak_w, quality="degraded" if trace.reason else "ok", reason=trace.reason
+    )
     return {
-        name: missing if value is None else Figure(value=value, reason=trace.reason)
-        for name, value in values.items()
+        "power_peak_w": missing if trace.peak_w is None else peak,
+        "temperature_max_c": (
+            missing if trace.temperature_max_c is None else Figure(value=trace.temperature_max_c)
+        ),
     }

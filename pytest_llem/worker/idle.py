@@ -64,19 +64,18 @@ def shared(
 
 
 def checked(
-    idle: Idle | None, windows: Iterable[Window], prefix: str, ended_s: float
+    idle: Idle | None, window: Window, prefix: str, ended_s: float
 ) -> tuple[Idle | None, tuple[str, ...]]:
     """Idle power with its age and what the measured window says of it, and warnings.
 
     Args:
         idle: as measured or taken over.
-        windows: of all phases; ``measure`` must be there.
+        window: the measured one.
         prefix: of the experiment's own domains.
-        ended_s: when ``idle.age_s`` was right, on the clock of the windows.
+        ended_s: when ``idle.age_s`` was right, on the clock of the window.
     """
     if idle is None:
         return None, ()
-    window = next(window for window in windows if window.phase == "measure")
     found = tuple(drifts(idle, window.readings, prefix))
     age_s = idle.age_s + max(0.0, window.start_s - ended_s)
     return dataclasses.replace(idle, age_s=age_s, drifted=bool(found)), found

@@ -76,6 +76,36 @@ class Phases:
         return next(window for window in reversed(self.windows) if window.phase == name)
 
 
+class _Rest:
+    """Idle power of one measurement: the known one where it does, else measured."""
+
+    def __init__(self, experiment: Experiment, known: Idle | None, begun_s: float) -> None:
+        """``begun_s`` is when the known one was as old as it says."""
+        self._wanted = experiment.idle
+        self._known = known
+        self._right_s = begun_s
+        self._idle: Idle | None = None
+
+    def settle(self, phases: Phases) -> None:
+        """Take or measure it, with the engine loaded and no request made."""
+        if self._wanted == "none":
+            return
+        now_s = time.monotonic()
+        passed_s = now_s - self._right_s
+        self._right_s = now_s
+        self._idle = idle.shared(self._known, self._wanted, phases.meters, passed_s)
+        if self._idle is None:
+            with phases.phase("idle"):
+                time.sleep(self._wanted)
+            window = phases.last("idle")
+            self._idle = idle.measured(window)
+            self._right_s = window.start_s + window.duration_s
+
+    def checked(self, window: Window, prefix: str) -> tuple[Idle | None, tuple[str, ...]]:
+        """It with its age at the measured window, and warnings where it doesn't hold there."""
+        return idle.checked(self._idle, window, prefix, self._right_s)
+
+
 def measure(
     experiment: Experiment,
     digest: str,
@@ -99,8 +129,10 @@ def measure(
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    begun_s = time.monotonic()
     with watched(experiment, emit) as surroundings:
-        return _measured(experiment, digest, cycle, backend, emit, known, surroundings)
+        rest = _Rest(experiment, known, begun_s)
+        return _measured(experiment, digest, cycle, backend, emit, surroundings, rest)
 
 
 def _measured(
@@ -109,10 +141,9 @@ def _measured(
     cycle: int,
     backend: Backend,
     emit: Emit,
-    known: Idle | None,
     surroundings: Surroundings,
+    rest: _Rest,
 ) -> Measurement:
-    begun_s = time.monotonic()
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
@@ -121,7 +152,7 @@ def _measured(
     facts = engine.facts()
     surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
-    resting, resting_s = _idle(experiment, phases, known, begun_s)
+    rest.settle(phases)
     warmed, warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
     bench = Bench(experiment, engine, facts, missing, phases, emit, loaded_s)
     with surroundings.around():
@@ -131,7 +162,7 @@ def _measured(
     timings = [completion.timing for completion in runs.completions]
     send_series(timings, emit)
     send_trace(observed.rows, emit)
-    resting, drifts = idle.checked(resting, phases.windows, runs.facts.own_domain, resting_s)
+    resting, drifts = rest.checked(phases.last("measure"), runs.facts.own_domain)
     metrics = figures(
         phases.windows, timings, runs.facts, experiment.slo, idle=resting, trace=observed.trace
     )
@@ -172,21 +203,6 @@ def _subject(backend: Backend, digest: str, facts: EngineFacts) -> dict[str, Any
         "digest": digest,
         "engine": dict(facts.details),
     }
-
-
-def _idle(
-    experiment: Experiment, phases: Phases, known: Idle | None, begun_s: float
-) -> tuple[Idle | None, float]:
-    """Idle power of the loaded engine, and when its age was right; None where nobody wants it."""
-    now_s = time.monotonic()
-    if experiment.idle == "none":
-        return None, now_s
-    if found := idle.shared(known, experiment.idle, phases.meters, now_s - begun_s):
-        return found, now_s
-    with phases.phase("idle"):
-        time.sleep(experiment.idle)
-    window = phases.windows[-1]
-    return idle.measured(window), window.start_s + window.duration_s
 
 
 def _warm_up(

@@ -433,3 +433,9 @@ def test_without_a_trace_there_is_no_peak(trace: TraceSummary | None, reason: st
     found = computed(trace=trace)
     for name in ("power_peak_w", "temperature_max_c"):
         assert found[name] == Figure(value=None, quality="unmeasured", reason=reason)
+
+
+def test_a_peak_of_power_that_was_averaged_is_degraded() -> None:
+    found = computed(trace=TraceSummary(peak_w=300.0, temperature_max_c=60.0, reason="a mean"))
+    assert found["power_peak_w"] == Figure(value=300.0, quality="degraded", reason="a mean")
+    assert found["temperature_max_c"] == Figure(value=60.0)

@@ -154,18 +154,18 @@ def test_only_the_experiments_own_devices_are_checked() -> None:
 
 def test_a_checked_idle_power_has_its_age_at_the_window() -> None:
     # The window begins at 100.
-    found, warnings = checked(idle(age_s=5.0), [window("measure", 1.0)], "gpu:", 97.0)
+    found, warnings = checked(idle(age_s=5.0), window("measure", 1.0), "gpu:", 97.0)
     assert found == idle(age_s=8.0)
     assert warnings == ()
 
 
 def test_a_checked_idle_power_says_when_it_does_not_hold() -> None:
     measure = window("measure", 1.0, reading(10.0, domain="gpu:a", before_w=90.0))
-    found, warnings = checked(idle(), [measure], "gpu:", 100.0)
+    found, warnings = checked(idle(), measure, "gpu:", 100.0)
     assert found is not None
     assert found.drifted
     assert len(warnings) == 1
 
 
 def test_without_idle_power_there_is_nothing_to_check() -> None:
-    assert checked(None, [window("measure", 1.0)], "gpu:", 100.0) == (None, ())
+    assert checked(None, window("measure", 1.0), "gpu:", 100.0) == (None, ())
