@@ -22,7 +22,10 @@ __all__ = ["TRIES", "Sample", "predict", "reach", "warning"]
 TRIES = 3
 
 _AIM = 0.9
-"""The part of the asked uncertainty that is aimed at: a prediction may be a little off."""
+"""The part of the asked uncertainty that is aimed at: a prediction may be a little off.
+
+With each further try it is this part of what was aimed at before: the last one missed.
+"""
 
 _GROWTH = 100
 """A window is at most so many times longer than the one it is predicted from."""
@@ -62,7 +65,7 @@ def predict(samples: Sequence[Sample], asked: float) -> int:
     most = _GROWTH * last.repeats
     if last.energy_j <= 0:
         return most
-    aim = asked * _AIM
+    aim = asked * _AIM ** len(samples)
     constant, growing = _parts(samples, aim)
     energy_j = (growing + math.hypot(growing, 2 * constant)) / 2
     runs = energy_j * last.repeats / last.energy_j
