@@ -23,6 +23,7 @@ from pytest_llem.rules import (
     Seconds,
     Seed,
     Text,
+    TraceHz,
     described,
 )
 
@@ -185,12 +186,17 @@ class Experiment:
     )
     slo: Slo = described(Slo(), "what a request must keep to, to count for goodput")
     warmup: Warmup | Literal["none"] = described(Warmup(), "requests before the measurement")
-    idle: Seconds | Literal["none"] = described(30.0, "seconds of idle power, or none")
+    idle: Seconds | Literal["none"] = described(
+        30.0, "seconds of idle power, measured once for a loaded state, or none"
+    )
     precision: Fraction | None = described(
         None, "relative uncertainty of the energy to reach by repeating"
     )
     phases: Flag = described(False, "also measure prefill and decode by themselves")
     meters: tuple[str, ...] | Literal["auto"] = described("auto", "meters to read")
+    power_trace_hz: TraceHz | Literal["none"] = described(
+        10.0, "samples a second of the GPUs' power, temperature and clocks, or none"
+    )
     worker: Literal["fresh", "forked", "reuse"] = described(
         "fresh", "a process for each measurement: new, forked, or the one of the measurement before"
     )
@@ -222,6 +228,7 @@ NOT_IN_DIGEST = frozenset(
         "precision",
         "phases",
         "meters",
+        "power_trace_hz",
         "worker",
         "timeout_s",
         "load_timeout_s",

@@ -3,50 +3,29 @@
 NVML is opened for a question and closed again, so that no GPU is kept awake between two of them.
 Whatever it refuses becomes a reason, never an exception.
 """
-# ruff: noqa: N802  the names of NVML's functions are NVML's own
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-__all__ = [
-    "Found",
-    "Gpu",
-    "Memory",
-    "Nvml",
-    "Refused",
-    "bindings",
-    "look",
-    "reason_of",
-    "temperatures",
-]
+from pytest_llem.nvml import (
+    NO_PERMISSION,
+    TEMPERATURE_GPU,
+    Nvml,
+    NvmlRefused,
+    bindings,
+    board,
+    opened,
+    reason_of,
+)
 
-_NO_PERMISSION = 4
-_REASONS = {
-    _NO_PERMISSION: "no permission to use NVIDIA GPUs; check who may read and write /dev/nvidia*,"
-    " or give the container or job access to them",
-    9: "the NVIDIA driver is installed, but its kernel module isn't loaded; restart the machine,"
-    " and see what nvidia-smi says",
-    12: "no NVIDIA driver was found (libnvidia-ml.so.1); install it, or start this container with"
-    " access to the GPUs",
-    13: "the NVIDIA driver is too old for the installed nvidia-ml-py; update the driver",
-    15: "the driver can't reach the GPU any more (it is lost); restart the machine",
-    16: "the GPU must be reset before it can be used; run nvidia-smi --gpu-reset, or restart the"
-    " machine",
-    18: "the NVIDIA driver was updated while the old one is still loaded; restart the machine",
-}
-"""By the numbers of nvmlReturn_t, which are part of NVML's binary interface."""
+__all__ = ["Found", "Gpu", "Nvml", "bindings", "look", "reason_of", "temperatures"]
 
 _NONE = "the NVIDIA driver works, but sees no GPU; see what nvidia-smi says"
-
-_TEMPERATURE_GPU = 0
-"""NVML_TEMPERATURE_GPU: the sensor of the chip itself, the only one that every board has."""
 
 _INDEX = re.compile("[0-9]{1,4}")
 
@@ -85,62 +64,6 @@ class Found:
     reason: str = ""
 
 
-class Memory(Protocol):
-    """A GPU's memory, in bytes."""
-
-    @property
-    def total(self) -> int:
-        """All of it."""
-
-
-class Nvml(Protocol):
-    """The functions of ``pynvml`` that are used here. A handle is whatever it hands out."""
-
-    @property
-    def NVMLError(self) -> type[Exception]:
-        """Base of its errors; their ``value`` is NVML's number."""
-
-    def nvmlInit(self) -> None:
-        """Load the driver's library and open it; every call needs one of nvmlShutdown."""
-
-    def nvmlShutdown(self) -> None:
-        """Close it."""
-
-    def nvmlDeviceGetCount(self) -> int:
-        """GPUs of the host, those too that this user may not use."""
-
-    def nvmlDeviceGetHandleByIndex(self, index: int, /) -> object:
-        """GPU by its number, in the order of the PCI bus."""
-
-    def nvmlDeviceGetHandleByUUID(self, uuid: str, /) -> object:
-        """GPU, or MIG instance, by its whole UUID."""
-
-    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: object, /) -> object:
-        """GPU that a MIG instance is a part of."""
-
-    def nvmlDeviceGetIndex(self, handle: object, /) -> int:
-        """Number of a GPU."""
-
-    def nvmlDeviceGetUUID(self, handle: object, /) -> str:
-        """UUID of a GPU."""
-
-    def nvmlDeviceGetName(self, handle: object, /) -> str:
-        """Model of a GPU."""
-
-    def nvmlDeviceGetMemoryInfo(self, handle: object, /) -> Memory:
-        """Memory of a GPU."""
-
-    def nvmlDeviceGetEnforcedPowerLimit(self, handle: object, /) -> int:
-        """Lowest of all limits that are set, in milliwatts."""
-
-    def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int:
-        """Temperature in whole degrees Celsius."""
-
-
-class Refused(Exception):
-    """NVML can't be used, or did not answer; the message says why and what to do."""
-
-
 def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> Found:
     """Look for the GPUs that a program started from here would see.
 
@@ -150,7 +73,7 @@ def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> F
             or UUIDs, or the first characters of one.
     """
     try:
-        with _opened(nvml) as library:
+        with opened(nvml) as library:
             known, wrong = _ask_all(library)
             chosen = environ.get("CUDA_VISIBLE_DEVICES")
             if chosen is None or not any(known):
@@ -158,7 +81,7 @@ def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> F
                 return Found(gpus=tuple(gpu for gpu in known if gpu), reason=reason)
             gpus, note = _visible(library, known, chosen)
             return Found(gpus=tuple(gpus), reason="; ".join(filter(None, (wrong, note))))
-    except Refused as refused:
+    except NvmlRefused as refused:
         return Found(reason=str(refused))
 
 
@@ -169,54 +92,12 @@ def temperatures(uuids: Sequence[str], nvml: Nvml | None = None) -> tuple[float,
         uuids: as :class:`Gpu` has them. Of a MIG instance it is the temperature of its GPU.
         nvml: ``pynvml``, or a test's own.
     """
-    with contextlib.suppress(Refused), _opened(nvml) as library:
-        handles = [_board(library, uuid) for uuid in uuids]
+    with contextlib.suppress(NvmlRefused), opened(nvml) as library:
+        handles = [board(library, uuid) for uuid in uuids]
         return tuple(
-            float(library.nvmlDeviceGetTemperature(handle, _TEMPERATURE_GPU)) for handle in handles
+            float(library.nvmlDeviceGetTemperature(handle, TEMPERATURE_GPU)) for handle in handles
         )
     return None
-
-
-@contextlib.contextmanager
-def _opened(nvml: Nvml | None) -> Iterator[Nvml]:
-    """NVML for the length of a block; an error of NVML in there is a :class:`Refused`."""
-    library = bindings() if nvml is None else nvml
-    try:
-        library.nvmlInit()
-        try:
-            yield library
-        finally:
-            # What was asked for is there by now.
-            with contextlib.suppress(library.NVMLError):
-                library.nvmlShutdown()
-    except library.NVMLError as error:
-        raise Refused(reason_of(error)) from error
-
-
-def bindings() -> Nvml:
-    """The module ``pynvml``.
-
-    Raises:
-        Refused: when it can't be imported.
-    """
-    try:
-        # What another library warns of is no fault of the tests, whatever -W says.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import pynvml
-    except ImportError as error:
-        raise Refused(
-            f"the package nvidia-ml-py can't be imported ({error}); run: pip install nvidia-ml-py"
-        ) from error
-    library: Nvml = pynvml
-    return library
-
-
-def reason_of(error: Exception) -> str:
-    """What an error of NVML means, and what mends it."""
-    number = getattr(error, "value", None)
-    known = _REASONS.get(number) if isinstance(number, int) else None
-    return known or f"NVML failed: {error} (error {number}); see what nvidia-smi says"
 
 
 def _ask_all(library: Nvml) -> tuple[list[Gpu | None], str]:
@@ -229,7 +110,7 @@ def _ask_all(library: Nvml) -> tuple[list[Gpu | None], str]:
         except library.NVMLError as error:
             wrong.setdefault(reason_of(error), []).append(str(index))
             # Those of other jobs are counted by NVML but not by CUDA.
-            if getattr(error, "value", None) != _NO_PERMISSION:
+            if getattr(error, "value", None) != NO_PERMISSION:
                 known.append(None)
     return known, "; ".join(
         f"GPU {', '.join(indices)}: {reason}" for reason, indices in wrong.items()
@@ -280,15 +161,7 @@ def _named(library: Nvml, known: Sequence[Gpu | None], entry: str) -> Gpu | None
         return known[int(entry)] if int(entry) < len(known) else None
     if entry.startswith("MIG-"):
         with contextlib.suppress(library.NVMLError):
-            index = library.nvmlDeviceGetIndex(_board(library, entry))
+            index = library.nvmlDeviceGetIndex(board(library, entry))
             return _ask(library, library.nvmlDeviceGetHandleByUUID(entry), index)
     matching = [gpu for gpu in known if gpu and gpu.uuid.startswith(entry)]
     return matching[0] if entry.startswith("GPU-") and len(matching) == 1 else None
-
-
-def _board(library: Nvml, uuid: str) -> object:
-    """The whole GPU, also for one of its MIG instances."""
-    handle = library.nvmlDeviceGetHandleByUUID(uuid)
-    if uuid.startswith("MIG-"):
-        return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-    return handle

@@ -10,17 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "IDLE_LASTS_S",
     "WORST_FIRST",
     "Failure",
     "Figure",
+    "Idle",
+    "IdlePower",
     "Judgement",
     "Measurement",
+    "Precision",
+    "Prefill",
     "Quality",
     "Reading",
     "RequestTiming",
     "Summary",
     "ToIdle",
+    "TraceSummary",
     "Verdict",
+    "WarmUp",
     "Window",
 ]
 
@@ -29,6 +36,9 @@ Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 
 WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
 """A figure made of several is as good as the worst of them."""
+
+IDLE_LASTS_S = 600.0
+"""Idle power that is older than this is measured anew."""
 
 Judgement = Literal["passed", "failed", "skipped"]
 
@@ -79,8 +89,50 @@ class ToIdle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdlePower:
+    """Mean power of one domain with the engine loaded and no request.
+
+    Attributes:
+        power_w: null where it could not be measured; then ``reason`` says why.
+        uncertainty_w: standard uncertainty (one sigma), without the systematic part.
+        systematic: relative systematic uncertainty, as in a reading.
+    """
+
+    domain: str
+    meter: str
+    method: Literal["counter", "power", "estimate"]
+    power_w: float | None = None
+    uncertainty_w: float | None = None
+    systematic: float = 0.0
+    quality: Quality = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """The idle power that a measurement's figures are made with, and where it comes from.
+
+    Attributes:
+        powers: one for each domain that was read.
+        duration_s: how long it was measured.
+        age_s: from the end of that to the beginning of the measured window.
+        origin: the measurement that it was made in, where that is an earlier one: ``name c1``.
+        drifted: whether a device of the experiment drew something else just before the window.
+    """
+
+    powers: tuple[IdlePower, ...]
+    duration_s: float
+    age_s: float = 0.0
+    origin: str | None = None
+    drifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A phase of a measurement: ``load idle warmup measure close``."""
+    """A phase of a measurement: ``load idle warmup pilot measure prefill close``.
+
+    A pilot only says how long a window must be: no figure of energy is made of it.
+    """
 
     phase: str
     start_s: float
@@ -103,13 +155,80 @@ class RequestTiming:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What a power trace saw over the measured window; null figures come with a reason.
+
+    Attributes:
+        peak_w: greatest power of all the experiment's own devices together.
+        temperature_max_c: temperature of the warmest of them.
+        samples: how many samples lie in the window.
+    """
+
+    peak_w: float | None = None
+    temperature_max_c: float | None = None
+    samples: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """The value of a metric in one measurement; null comes with a reason."""
+    """The value of a metric in one measurement; null comes with a reason.
+
+    Attributes:
+        value: in the metric's unit, as both uncertainties are.
+        uncertainty: standard uncertainty (one sigma), without the systematic part; null where
+            nothing is known of it.
+        systematic: what the meter's own error, its gain, may amount to: the same in each cycle,
+            so that more cycles don't make it smaller. Null for what no meter reads.
+    """
 
     value: float | None
     uncertainty: float | None = None
+    systematic: float | None = None
     quality: Quality = "ok"
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """How precise the energy was to be, and what came of it.
+
+    Attributes:
+        asked: relative standard uncertainty of ``energy_j``, without its systematic part.
+        reached: the same, of the measured window; null where it can't be told.
+        tries: long windows that were measured; 0 where the pilot was the measurement.
+        why_not: why it wasn't reached; null where it was.
+    """
+
+    asked: float
+    reached: float | None
+    tries: int
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """The window of the phase ``prefill``: how often the prompts were run, and their tokens."""
+
+    repeats: int
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """What a warm-up came to.
+
+    Attributes:
+        batches: how many were made.
+        stable: whether their times no longer changed; null where that wasn't asked for.
+        variation: standard deviation of the last batches' times, relative to their mean.
+        drift: slope of a line through the same times, per batch and relative to their mean.
+    """
+
+    batches: int
+    stable: bool | None = None
+    variation: float | None = None
+    drift: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +238,17 @@ class Measurement:
     Attributes:
         metrics: every name of ``metrics.METRICS``.
         integrity: what casts doubt on the figures; empty when all is well.
-        tokens: counts of ``requests``, ``input`` and ``output`` tokens.
-        tokens_sha256: over all generated token ids: equal runs give equal digests.
+        tokens: counts of ``requests``, ``input`` and ``output`` tokens in the measured window.
+        tokens_sha256: over the token ids of the workload's first run: equal runs, equal digests.
+        repeats: runs of the workload in the measured window; totals are those of a single one.
+        precision: null where none was asked for.
+        prefill: null where prefill wasn't measured by itself.
+        warmup: null where there was none.
+        idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
+        conditions: the state of its GPUs before and after the window; empty for other devices.
+        trace: what the power trace saw; None where there was none.
     """
 
     experiment: str
@@ -132,10 +258,17 @@ class Measurement:
     metrics: Mapping[str, Figure]
     tokens: Mapping[str, int]
     tokens_sha256: str
+    repeats: int = 1
+    precision: Precision | None = None
+    prefill: Prefill | None = None
+    warmup: WarmUp | None = None
     integrity: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    idle: Idle | None = None
     testbed: Mapping[str, Any] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    trace: TraceSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +303,12 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of one limit of a gate."""
+    """The outcome of one limit of a gate.
+
+    Attributes:
+        measured: median of the cycles; null where there is none.
+        quality: of what was judged, so that an estimate isn't taken for a measurement.
+    """
 
     metric: str
     outcome: Judgement
@@ -178,6 +316,7 @@ class Verdict:
     limit: str
     reason: str
     where: str = ""
+    quality: Quality = "ok"
 
     @property
     def text(self) -> str:

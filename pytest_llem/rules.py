@@ -23,6 +23,7 @@ __all__ = [
     "SecondsOrZero",
     "Seed",
     "Text",
+    "TraceHz",
     "described",
 ]
 
@@ -51,6 +52,8 @@ SecondsOrZero = Annotated[float, Rule(ge=0, allow_inf_nan=False, strict=True)]
 FactorOrZero = Annotated[float, Rule(ge=0, allow_inf_nan=False, strict=True)]
 Factor = Annotated[float, Rule(gt=0, allow_inf_nan=False, strict=True)]
 Fraction = Annotated[float, Rule(gt=0, lt=1, allow_inf_nan=False, strict=True)]
+# Sensors of GPUs aren't renewed more often than some hundred times a second.
+TraceHz = Annotated[float, Rule(gt=0, le=100, allow_inf_nan=False, strict=True)]
 Text = Annotated[str, Rule(min_length=1, strict=True)]
 Name = Annotated[str, Rule(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", strict=True)]
 # What isn't a boolean is a slip: "no" in quotes is text, and 0 a number.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["Board", "FakeNvml", "FakeNvmlError", "ScriptedTransport"]
+__all__ = ["Board", "FakeNvml", "FakeNvmlError", "FieldValue", "Process", "ScriptedTransport"]
 
 
 class ScriptedTransport:
@@ -51,6 +52,26 @@ class ScriptedTransport:
         return "\n".join(self._log.splitlines()[-lines:])
 
 
+@dataclass(frozen=True)
+class Process:
+    """A process that computes on a GPU."""
+
+    pid: int
+    usedGpuMemory: int | None = 2**30  # noqa: N815
+
+
+@dataclass(frozen=True)
+class FieldValue:
+    """What NVML says of one field: an error of its own, or a value."""
+
+    nvmlReturn: int  # noqa: N815
+    uiVal: int  # noqa: N815
+
+    @property
+    def value(self) -> FieldValue:
+        return self
+
+
 @dataclass(frozen=True, kw_only=True)
 class Board:
     """A GPU of :class:`FakeNvml`, and what stands for its handle there."""
@@ -58,9 +79,25 @@ class Board:
     uuid: str
     name: str = "NVIDIA A100"
     total: int = 80 * 2**30
+    used: int = 0
     limit_mw: int = 400_000
+    default_limit_mw: int = 400_000
+    power_mw: int = 100_000
+    instant_mw: int | None = 120_000
     celsius: int = 30
+    sm_mhz: int = 1410
+    memory_mhz: int = 1593
+    event_bits: int = 0
+    persistence: int = 1
+    mig: int = 0
+    busy_percent: int = 0
+    processes: tuple[Process, ...] = ()
     part_of: Board | None = None
+
+    @property
+    def gpu(self) -> int:
+        """Its utilisation, by NVML's name."""
+        return self.busy_percent
 
 
 class FakeNvmlError(Exception):
@@ -82,6 +119,7 @@ class FakeNvml:
     """
 
     NVMLError: type[Exception] = FakeNvmlError
+    driver = "570.86.15"
 
     def __init__(
         self,
@@ -132,7 +170,9 @@ class FakeNvml:
     def nvmlDeviceGetName(self, handle: object, /) -> str:  # noqa: N802
         return self._board("nvmlDeviceGetName", handle).name
 
-    def nvmlDeviceGetMemoryInfo(self, handle: object, /) -> Board:  # noqa: N802
+    def nvmlDeviceGetMemoryInfo(  # noqa: N802
+        self, handle: object, /, version: int | None = None
+    ) -> Board:
         return self._board("nvmlDeviceGetMemoryInfo", handle)
 
     def nvmlDeviceGetEnforcedPowerLimit(self, handle: object, /) -> int:  # noqa: N802
@@ -141,6 +181,48 @@ class FakeNvml:
     def nvmlDeviceGetTemperature(self, handle: object, sensor: int, /) -> int:  # noqa: N802
         assert sensor == 0
         return self._board("nvmlDeviceGetTemperature", handle).celsius
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        self._enter("nvmlSystemGetDriverVersion")
+        return self.driver
+
+    def nvmlDeviceGetClockInfo(self, handle: object, kind: int, /) -> int:  # noqa: N802
+        board = self._board("nvmlDeviceGetClockInfo", handle)
+        return {1: board.sm_mhz, 2: board.memory_mhz}[kind]
+
+    def nvmlDeviceGetCurrentClocksEventReasons(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetCurrentClocksEventReasons", handle).event_bits
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetCurrentClocksThrottleReasons", handle).event_bits
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetPowerManagementDefaultLimit", handle).default_limit_mw
+
+    def nvmlDeviceGetPersistenceMode(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetPersistenceMode", handle).persistence
+
+    def nvmlDeviceGetComputeRunningProcesses_v3(  # noqa: N802
+        self, handle: object, /
+    ) -> Sequence[Process]:
+        return self._board("nvmlDeviceGetComputeRunningProcesses_v3", handle).processes
+
+    def nvmlDeviceGetMigMode(self, handle: object, /) -> Sequence[int]:  # noqa: N802
+        mode = self._board("nvmlDeviceGetMigMode", handle).mig
+        return [mode, mode]
+
+    def nvmlDeviceGetUtilizationRates(self, handle: object, /) -> Board:  # noqa: N802
+        return self._board("nvmlDeviceGetUtilizationRates", handle)
+
+    def nvmlDeviceGetPowerUsage(self, handle: object, /) -> int:  # noqa: N802
+        return self._board("nvmlDeviceGetPowerUsage", handle).power_mw
+
+    def nvmlDeviceGetFieldValues(  # noqa: N802
+        self, handle: object, fields: Sequence[Any], /
+    ) -> Sequence[FieldValue]:
+        instant_mw = self._board("nvmlDeviceGetFieldValues", handle).instant_mw
+        assert list(fields) == [186]
+        return [FieldValue(3, 0) if instant_mw is None else FieldValue(0, instant_mw)]
 
     def _board(self, function: str, handle: object) -> Board:
         assert isinstance(handle, Board)

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "pytest_llem"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
     (
-        *("demands", "gpus", "metrics", "powercap", "rules", "records", "experiment"),
+        *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
         *("extensions", "wire"),
     ),
     ("backends", "meters", "worker"),
@@ -36,7 +36,7 @@ THIRD_PARTY_OF = {
     "torch": {"backends"},
     "transformers": {"backends"},
     "huggingface_hub": {"runners"},
-    "pynvml": {"gpus"},
+    "pynvml": {"nvml"},
     "zeus": set(),  # by its name alone, in the meter of the same name
 }
 

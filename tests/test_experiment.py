@@ -98,6 +98,7 @@ def test_records_of_a_study_are_frozen_and_take_no_unknown_key(cls: type[Any]) -
         ("precision", None),
         ("phases", False),
         ("meters", "auto"),
+        ("power_trace_hz", 10.0),
         ("worker", "fresh"),
         ("timeout_s", 600.0),
         ("load_timeout_s", 1800.0),

@@ -3,20 +3,23 @@
 A GPU's energy counter is renewed every 20 or 100 ms. Windows are aligned to its ticks (``ticks``,
 ``edges``), so a window of a tenth of a second is as exact as one of a minute.
 """
-# ruff: noqa: N802  the names of NVML's functions are NVML's own
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import cast
 
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
-from pytest_llem.meters import edges, ticks
+from pytest_llem.meters import edges, sampled, ticks
+from pytest_llem.meters.edges import Attributed, Evidence
+from pytest_llem.meters.gpu_board import Board, Counters
+from pytest_llem.meters.mean_power import MeanPower, TraceMeans, Watch
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.records import Quality, Reading
 
@@ -26,47 +29,15 @@ GAIN = 0.05
 """Relative systematic uncertainty of the sensors behind counter and power readings: ±5 % by
 NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
 
-_UNIT_J = 0.001
-_BITS_32 = 2**32
 _BEFORE = 4
 _SHORT = 0.01
+_FEW = 2.0
 _PATIENCE_S = 1.0
-_GAP = 3.5
-"""Periods between two ticks that are still neighbours: some go unseen on a busy host."""
-
-_MIG = (
-    "the GPU is divided (MIG), and its counter tells of all instances together; use a whole GPU:"
-    " nvidia-smi -i {index} -mig 0"
+_UNSEEN = (
+    "no tick of the energy counter was seen around the window: it stopped, or this host was too"
+    " busy to see it; leave it some processor time, and measure again"
 )
-
-
-class Counters(gpus.Nvml, Protocol):
-    """What is used of ``pynvml`` beside finding GPUs."""
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object, /) -> int:
-        """Energy since the driver was loaded, in millijoules."""
-
-    def nvmlDeviceGetPowerUsage(self, handle: object, /) -> int:
-        """Power in milliwatts; an average over a time that depends on the model."""
-
-    def nvmlDeviceGetMigMode(self, handle: object, /) -> Sequence[int]:
-        """Whether the GPU is divided: now, and after the next reset."""
-
-
-@dataclass(eq=False)
-class _Board:
-    """A GPU and what is known of its counter.
-
-    Attributes:
-        problem: why it can't be read, for good.
-        rest_s: when the last window ended.
-    """
-
-    domain: str
-    handle: Any
-    track: Track | None = None
-    problem: str = ""
-    rest_s: float = -math.inf
+_TOO_SHORT = "the window is too short for its energy to be told"
 
 
 @dataclass
@@ -74,13 +45,28 @@ class _Start:
     """What a window began with.
 
     Attributes:
-        before: of each board, the ticks up to the start.
-        looks: of each board, the last read.
+        before: of each domain, the ticks up to the start.
+        looks: of each domain, the last read.
     """
 
     exact: bool
     before: dict[str, list[Tick]] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
+
+
+@dataclass
+class _End:
+    """What was seen behind a window.
+
+    Attributes:
+        looks: of each domain, the first read.
+        instants_w: of each domain, the sensor right behind the first tick.
+        by_power: of each domain that has no counter, its energy, or why it can't be told.
+    """
+
+    looks: dict[str, Look] = field(default_factory=dict)
+    instants_w: dict[str, float | None] = field(default_factory=dict)
+    by_power: dict[str, Attributed | str] = field(default_factory=dict)
 
 
 class NvmlMeter:
@@ -90,7 +76,11 @@ class NvmlMeter:
     estimates = False
 
     def __init__(
-        self, target: Target, library: Counters | None = None, clock: Clock = time
+        self,
+        target: Target,
+        library: Counters | None = None,
+        clock: Clock = time,
+        watch: Callable[[Sequence[str]], Watch] = TraceMeans,
     ) -> None:
         """Find the target's GPUs and probe their counters, all at the same time.
 
@@ -98,11 +88,13 @@ class NvmlMeter:
             target: what to measure.
             library: ``pynvml``, or a test's own.
             clock: the module ``time``, or a test's own.
+            watch: collects power readings of the GPUs of some UUIDs, where there is no counter.
         """
         self._clock = clock
+        self._power: MeanPower | None = None
         self.domains: Sequence[str] = ()
         self.reason = ""
-        self._boards: list[_Board] = []
+        self._boards: list[Board] = []
         self._library: Counters | None = None
         if target.device != "cuda":
             self.reason = "it reads NVIDIA GPUs only"
@@ -112,103 +104,61 @@ class NvmlMeter:
         if not wanted:
             self.reason = found.reason
             return
-        try:
-            self._library = cast(Counters, gpus.bindings()) if library is None else library
-            self._library.nvmlInit()
-        except Exception as error:
-            self.reason = str(error)
-            return
-        self._boards = [self._board(gpu) for gpu in wanted]
+        self._library = cast(Counters, gpus.bindings()) if library is None else library
+        self._library.nvmlInit()
+        self._boards = [Board(gpu, self._library, clock) for gpu in wanted]
         self.domains = tuple(board.domain for board in self._boards)
-        self._probe()
-
-    def _board(self, gpu: gpus.Gpu) -> _Board:
-        """A GPU with a track of its counter, or the reason why it has none."""
-        library = self._library
-        assert library is not None
-        board = _Board(domain=f"gpu:{gpu.uuid}", handle=None)
-        if gpu.uuid.startswith("MIG-"):
-            board.problem = _MIG.format(index=gpu.index)
-            return board
-        try:
-            board.handle = library.nvmlDeviceGetHandleByUUID(gpu.uuid)
-            with contextlib.suppress(library.NVMLError):
-                if library.nvmlDeviceGetMigMode(board.handle)[0]:
-                    board.problem = _MIG.format(index=gpu.index)
-                    return board
-            library.nvmlDeviceGetTotalEnergyConsumption(board.handle)
-        except library.NVMLError as error:
-            board.problem = f"the energy counter can't be read: {gpus.reason_of(error)}"
-            return board
-        board.track = Track(
-            self._counter(board.handle),
-            unit_j=_UNIT_J,
-            modulus=_BITS_32,
-            limit_w=gpu.power_limit_w or 1000.0,
-            clock=self._clock,
-        )
-        return board
-
-    def _counter(self, handle: Any) -> Callable[[], int]:
-        library = self._library
-        assert library is not None
-
-        def read() -> int:
-            try:
-                return library.nvmlDeviceGetTotalEnergyConsumption(handle)
-            except library.NVMLError as error:
-                raise CounterLost(gpus.reason_of(error)) from error
-
-        return read
-
-    def _probe(self) -> None:
-        tracks = {board.track: board for board in self._boards if board.track}
-        for track, problem in ticks.probe(list(tracks), self._clock).items():
-            tracks[track].problem = problem
+        boards = self._readable
+        for track, problem in ticks.probe(list(boards), clock).items():
+            boards[track].problem = problem
+        lacking = [board.domain for board in self._boards if board.lacks_counter]
+        if lacking:
+            uuids = [domain.removeprefix("gpu:") for domain in lacking]
+            self._power = MeanPower(lacking, watch(uuids), clock)
 
     @property
-    def _readable(self) -> dict[Track, _Board]:
+    def _readable(self) -> dict[Track, Board]:
         return {b.track: b for b in self._boards if b.track is not None and not b.problem}
 
     def start(self, exact: bool = True) -> _Start:
         """Wait until power is at rest and a counter has just ticked, four periods at most."""
         token = _Start(exact=exact)
         boards = self._readable
-        if exact and boards:
-            since_s = self._clock.monotonic()
+        since_s = self._clock.monotonic()
 
-            def enough(track: Track) -> bool:
-                run = _neighbours(track, boards[track].rest_s)
-                if not run or run[-1].lo_s < since_s:
-                    return False
-                fresh = [tick for tick in run if tick.lo_s >= since_s]
-                found = edges.slopes(run, track.period_s, track.unit_j)
-                at_rest = len(found) > 1 and found[-1].agrees(found[-2])
-                return at_rest or len(fresh) >= _BEFORE
+        def enough(track: Track) -> bool:
+            run = boards[track].rest()
+            fresh = [tick for tick in run if tick.lo_s >= since_s]
+            found = edges.slopes(run, track.period_s, track.unit_j)
+            at_rest = len(found) > 1 and found[-1].agrees(found[-2])
+            return bool(fresh) and (at_rest or len(fresh) >= _BEFORE)
 
+        if exact and self._power is not None:
+            self._power.begin()
+        if exact:
             self._gather(boards, enough, _BEFORE + 2)
         for track, board in boards.items():
-            token.before[board.domain] = _neighbours(track, board.rest_s)
-            if not exact:
-                self._look(track, board)
-            if track.last is not None:
-                token.looks[board.domain] = track.last
+            token.before[board.domain] = board.rest()
+            look = track.last if exact else board.look()
+            if look is not None:
+                token.looks[board.domain] = look
         return token
 
     def stop(self, token: _Start, start_s: float, end_s: float) -> Sequence[Reading]:
         """Read the counters at once, wait until power is at rest, and attribute the energy."""
         boards = self._readable
-        ends: dict[str, Look] = {}
-        for track, board in boards.items():
-            self._look(track, board)
-            if track.last is not None:
-                ends[board.domain] = track.last
-                board.rest_s = track.last.lo_s
+        end = _End()
+        for board in boards.values():
+            if (look := board.look()) is not None:
+                end.looks[board.domain] = look
+                board.rest_s = look.lo_s
         if token.exact:
-            self._settle(token, boards, ends)
-        return [self._reading(board, token, ends, start_s, end_s) for board in self._boards]
+            self._settle(token, boards, end)
+            if self._power is not None:
+                end.by_power = self._power.end(start_s, end_s)
+        return [self._reading(board, token, end, start_s, end_s) for board in self._boards]
 
-    def _settle(self, token: _Start, boards: dict[Track, _Board], ends: dict[str, Look]) -> None:
+    def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
         """Watch ticks behind the window until the power is at rest."""
         before = {
             track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.unit_j)
@@ -216,14 +166,17 @@ class NvmlMeter:
         }
 
         def enough(track: Track) -> bool:
-            behind = _behind(track, ends[boards[track].domain])
+            board = boards[track]
+            behind = board.behind(end.looks[board.domain])
+            if behind and board.domain not in end.instants_w:
+                end.instants_w[board.domain] = board.instant_w()
             found = edges.slopes(behind, track.period_s, track.unit_j)
             return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
 
         self._gather(boards, enough, edges.AFTER + 2)
 
     def _gather(
-        self, boards: dict[Track, _Board], enough: Callable[[Track], bool], periods: int
+        self, boards: dict[Track, Board], enough: Callable[[Track], bool], periods: int
     ) -> None:
         def lost(track: Track, error: CounterLost) -> None:
             boards[track].problem = str(error)
@@ -233,47 +186,58 @@ class NvmlMeter:
         live = [track for track, board in boards.items() if not board.problem]
         ticks.gather(live, enough, lost, longest_s, self._clock)
 
-    def _look(self, track: Track, board: _Board) -> None:
-        try:
-            track.look()
-        except CounterLost as error:
-            board.problem = str(error)
-
     def _reading(
-        self,
-        board: _Board,
-        token: _Start,
-        ends: dict[str, Look],
-        start_s: float,
-        end_s: float,
+        self, board: Board, token: _Start, end: _End, start_s: float, end_s: float
     ) -> Reading:
         track, domain = board.track, board.domain
-        if board.problem or track is None:
-            return self._unmeasured(domain, board.problem)
+        if board.lacks_counter and token.exact:
+            return self._by_power(domain, end.by_power.get(domain, _UNSEEN), end_s - start_s)
+        if board.problem or track is None or domain not in end.looks:
+            return self._unmeasured(domain, board.problem or _UNSEEN)
+        look, before = end.looks[domain], token.before.get(domain, [])
         if not token.exact:
-            return self._rough(track, domain, token.looks.get(domain), ends.get(domain))
-        behind = _behind(track, ends[domain])
-        before = token.before.get(domain, [])
+            return self._rough(track, domain, token.looks.get(domain), look)
+        behind = board.behind(look)
         if not before or len(behind) < 2:
-            return self._unmeasured(
-                domain,
-                "the energy counter stopped, or the host was too busy to see it: no tick was seen"
-                " around the window",
-            )
-        found = edges.attribute(
-            edges.Evidence(
-                start_s=start_s,
-                end_s=end_s,
-                before=before,
-                at_end=ends[domain],
-                after=behind,
-                period_s=track.period_s,
-                unit_j=track.unit_j,
-            )
+            return self._unmeasured(domain, _UNSEEN)
+        evidence = Evidence(
+            start_s=start_s,
+            end_s=end_s,
+            before=before,
+            at_end=look,
+            after=behind,
+            period_s=track.period_s,
+            unit_j=track.unit_j,
         )
+        return self._attributed(board, evidence, end.instants_w.get(domain))
+
+    def _attributed(self, board: Board, evidence: Evidence, instant_w: float | None) -> Reading:
+        """The energy by a counter of which it is known, or not, whether it sees all of the time."""
+        start_s, end_s = evidence.start_s, evidence.end_s
+        sees = "unknown" if instant_w is None else sampled.sees_part(evidence, instant_w)
+        board.sees_part += {"part": 1, "all": -1}.get(sees, 0)
+        plain = edges.attribute(evidence)
+        doubtful = board.sees_part > 0 or (board.sees_part == 0 and sees == "either")
+        if not doubtful:
+            return self._measured(board.domain, evidence, plain)
+        part = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
+        if part is None:
+            return self._unmeasured(
+                board.domain,
+                f"{sampled.SEEN}, and none of a window of {end_s - start_s:.3g} s; make it longer",
+            )
+        if board.sees_part > 0:
+            return self._measured(board.domain, evidence, part, sampled.SEEN)
+        apart_j = (part.energy_j - plain.energy_j) / math.sqrt(3)
+        either = dataclasses.replace(plain, uncertainty_j=math.hypot(plain.uncertainty_j, apart_j))
+        return self._measured(board.domain, evidence, either, sampled.EITHER)
+
+    def _measured(
+        self, domain: str, evidence: Evidence, found: Attributed, doubt: str = ""
+    ) -> Reading:
         if found.energy_j <= 0:
-            return self._unmeasured(domain, "the window is too short for its energy to be told")
-        quality, reason = _judged(found, end_s - start_s, track.period_s)
+            return self._unmeasured(domain, _TOO_SHORT)
+        quality, reason = _judged(found, evidence, doubt)
         return Reading(
             domain=domain,
             meter=self.name,
@@ -287,18 +251,39 @@ class NvmlMeter:
             before_w=found.before.power_w if found.before else None,
         )
 
-    def _rough(self, track: Track, domain: str, start: Look | None, end: Look | None) -> Reading:
+    def _by_power(self, domain: str, found: Attributed | str, duration_s: float) -> Reading:
+        """The reading of a GPU that has no counter."""
+        if isinstance(found, str) or found.energy_j <= 0:
+            reason = found if isinstance(found, str) else _TOO_SHORT
+            return dataclasses.replace(self._unmeasured(domain, reason), method="power")
+        relative = found.uncertainty_j / found.energy_j
+        short = f"±{relative:.1%}: a window of {duration_s:.3g} s is short for readings of power"
+        return Reading(
+            domain=domain,
+            meter=self.name,
+            method="power",
+            energy_j=found.energy_j,
+            uncertainty_j=found.uncertainty_j,
+            systematic=GAIN,
+            quality="short" if relative > _SHORT else "ok",
+            reason=short if relative > _SHORT else None,
+            to_idle=found.to_idle,
+            before_w=found.before.power_w if found.before else None,
+        )
+
+    def _rough(self, track: Track, domain: str, start: Look | None, end: Look) -> Reading:
         """The difference of two reads, each up to a period old."""
-        if start is None or end is None:
-            return self._unmeasured(domain, "the energy counter wasn't read")
+        if start is None:
+            return self._unmeasured(domain, _UNSEEN)
         energy_j = end.joules - start.joules
-        duration_s = max(end.hi_s - start.lo_s, 1e-9)
+        if energy_j <= 0:
+            return self._unmeasured(domain, _TOO_SHORT)
         return Reading(
             domain=domain,
             meter=self.name,
             method="counter",
             energy_j=energy_j,
-            uncertainty_j=energy_j / duration_s * track.period_s / 6**0.5,
+            uncertainty_j=energy_j / (end.hi_s - start.lo_s) * track.period_s / 6**0.5,
             systematic=GAIN,
             quality="short",
             reason=f"not aligned to the counter's ticks, {track.period_s * 1e3:.3g} ms apart",
@@ -310,37 +295,28 @@ class NvmlMeter:
         )
 
     def close(self) -> None:
-        """Close NVML."""
+        """Close NVML, and end what watches power."""
+        if self._power is not None:
+            self._power.close()
+            self._power = None
         library, self._library = self._library, None
         if library is not None:
             with contextlib.suppress(library.NVMLError):
                 library.nvmlShutdown()
 
 
-def _neighbours(track: Track, since_s: float) -> list[Tick]:
-    """The last ticks that follow each other without a gap, since the window before."""
-    run: list[Tick] = []
-    for tick in reversed(track.ticks):
-        if tick.lo_s < since_s or (run and run[0].time_s - tick.time_s > _GAP * track.period_s):
-            break
-        run.insert(0, tick)
-    return run
-
-
-def _behind(track: Track, end: Look) -> list[Tick]:
-    """The ticks seen after a read."""
-    return [tick for tick in track.ticks if tick.lo_s >= end.lo_s]
-
-
-def _judged(
-    found: edges.Attributed, duration_s: float, period_s: float
-) -> tuple[Quality, str | None]:
+def _judged(found: Attributed, evidence: Evidence, doubt: str) -> tuple[Quality, str | None]:
     """How far an energy can be trusted, and why not further."""
     relative = found.uncertainty_j / found.energy_j
-    if relative > _SHORT:
-        why = "a load that decays behind it" if found.tail_j > found.uncertainty_j else "its ticks"
-        return "short", (
-            f"±{relative:.1%}: a window of {duration_s:.3g} s is short for {why}, with a counter"
-            f" renewed every {period_s * 1e3:.3g} ms"
-        )
-    return "ok", None
+    duration_s, period_s = evidence.end_s - evidence.start_s, evidence.period_s
+    if doubt:
+        return "degraded", f"±{relative:.1%}: {doubt}; longer windows help"
+    # With a tail, a window of a period or two has no time of its own that a tick could tell of.
+    few = found.tail_j > 0 and duration_s < _FEW * period_s
+    if relative <= _SHORT and not few:
+        return "ok", None
+    why = "the load that decays behind it" if found.tail_j > 0 else "what was seen of its edges"
+    return "short", (
+        f"±{relative:.1%}: a window of {duration_s:.3g} s is short for {why}, with a counter"
+        f" renewed every {period_s * 1e3:.3g} ms"
+    )

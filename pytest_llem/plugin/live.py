@@ -103,10 +103,18 @@ class Watcher(Listener):
         self.lost: ResultsError | None = None
 
     def series(self, requests: Sequence[Any]) -> None:
-        """Write some requests' times; a full disk must not cost the measurement itself."""
+        """Write some requests' times."""
+        self._add(requests)
+
+    def trace(self, samples: Sequence[Any]) -> None:
+        """Write samples of the power trace, marked as such."""
+        self._add([{"trace": sample} for sample in samples])
+
+    def _add(self, rows: Sequence[Any]) -> None:
+        """Write rows; a full disk must not cost the measurement itself."""
         if self.lost is None:
             try:
-                self._side_file.add(requests)
+                self._side_file.add(rows)
             except ResultsError as error:
                 self.lost = error
 

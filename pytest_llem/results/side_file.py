@@ -16,7 +16,7 @@ __all__ = ["SideFile"]
 
 
 class SideFile:
-    """One JSON line per request, written as they come, in place only when complete.
+    """One JSON line per request or sample of the power trace, in place only when complete.
 
     A context manager: what isn't :meth:`keep`-ed leaves no file.
     """

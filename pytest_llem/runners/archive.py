@@ -21,6 +21,7 @@ _MODULES = (
     "extensions.py",
     "gpus.py",
     "metrics.py",
+    "nvml.py",
     "powercap.py",
     "records.py",
     "rules.py",

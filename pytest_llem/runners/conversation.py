@@ -13,7 +13,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Measurement
+from pytest_llem.records import Idle, Measurement
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 
@@ -23,7 +23,9 @@ _EXIT_S = 10.0
 _GRACE_S = 30.0
 _LOG_LINES = 40
 _TICK_S = 0.5
-_WATCHED = {"warmup", "measure"}
+_WAIT_S = 120.0
+"""The worker itself waits no longer than a minute for others to leave a GPU."""
+_WATCHED = {"warmup", "pilot", "measure", "prefill"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Progress:
     """Where a worker is.
 
     Attributes:
-        phase: ``start load idle warmup measure close``.
+        phase: ``start wait load idle warmup pilot measure prefill close``.
         elapsed_s: since the phase began.
         done: requests finished, of ``total``; both 0 where nothing is counted.
     """
@@ -48,7 +50,7 @@ class Patience:
 
     Attributes:
         hello_s: from its start to its first word.
-        silence_s: without a frame or a byte of its log, while it warms up or measures.
+        silence_s: without a frame or a byte of its log, while requests are made.
     """
 
     hello_s: float = 60.0
@@ -64,6 +66,9 @@ class Listener:
     def series(self, requests: Sequence[Any]) -> None:
         """Times of some requests, as plain JSON data; may be called several times."""
 
+    def trace(self, samples: Sequence[Any]) -> None:
+        """Samples of the power trace, as plain JSON data; may be called several times."""
+
 
 def converse(
     transport: Transport,
@@ -72,6 +77,7 @@ def converse(
     cycle: int,
     listener: Listener | None = None,
     patience: Patience = Patience(),
+    idle: Idle | None = None,
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
@@ -82,6 +88,7 @@ def converse(
         cycle: from 1.
         listener: hears of progress and raw series.
         patience: how long to wait for it.
+        idle: power of the same loaded state, measured lately; the worker need not measure it then.
 
     Raises:
         EngineMissing: when the worker has no engine for the backend.
@@ -89,7 +96,7 @@ def converse(
     """
     conversation = _Conversation(transport, experiment, listener or Listener(), patience)
     try:
-        measurement = conversation.measurement(digest, cycle)
+        measurement = conversation.measurement(digest, cycle, idle)
     except BaseException:
         transport.stop(0.0)
         raise
@@ -127,7 +134,7 @@ class _Conversation:
         self._heard = self._begun
         self._log_size = 0
 
-    def measurement(self, digest: str, cycle: int) -> Measurement:
+    def measurement(self, digest: str, cycle: int, idle: Idle | None) -> Measurement:
         """Handshake, request, and frames until the result."""
         self._check_hello(self._next())
         self._allow(self._experiment.load_timeout_s)
@@ -136,6 +143,7 @@ class _Conversation:
             "experiment": to_dict(self._experiment),
             "digest": digest,
             "cycle": cycle,
+            "idle": idle and to_dict(idle),
         }
         self._transport.send(json.dumps(request).encode() + b"\n")
         self._requested = True
@@ -153,6 +161,8 @@ class _Conversation:
             self._counts = (done, total) if type(done) is type(total) is int else (0, 0)
         elif kind == "series" and isinstance(frame.get("requests"), list):
             self._listener.series(frame["requests"])
+        elif kind == "series" and isinstance(frame.get("trace"), list):
+            self._listener.trace(frame["trace"])
         elif kind == "error":
             self._raised(frame)
         else:
@@ -171,7 +181,12 @@ class _Conversation:
         self._deadline = time.monotonic() + seconds
 
     def _enter(self, phase: str) -> None:
-        if self._phase == "load":
+        if self._phase == "wait":
+            # Others kept it from loading so far.
+            self._allow(self._experiment.load_timeout_s)
+        elif phase == "wait":
+            self._allow(max(_WAIT_S, self._experiment.load_timeout_s))
+        elif self._phase == "load":
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
@@ -262,7 +277,7 @@ class _Conversation:
     def _late(self) -> NoReturn:
         fix = "see what keeps the interpreter from starting: the log, the disk, other processes"
         if self._requested:
-            name = "load_timeout_s" if self._phase in {"start", "load"} else "timeout_s"
+            name = "load_timeout_s" if self._phase in {"start", "wait", "load"} else "timeout_s"
             fix = f"raise {name}, or make the experiment smaller"
         self._fail("timeout", f"no end of {self._phase} within {self._limit_s:g} s", fix)
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pytest_llem.gpus import Nvml, look, temperatures
+from pytest_llem.gpus import look, temperatures
+from pytest_llem.nvml import Nvml
 
 __all__ = [
     "TOLERANCE_C",

@@ -5,28 +5,38 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
-from pytest_llem.records import Measurement, Reading, RequestTiming, Window
+from pytest_llem.extensions import (
+    METERS,
+    Backend,
+    Completion,
+    Engine,
+    EngineFacts,
+    Meter,
+    Target,
+    find,
+    names,
+)
+from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, WarmUp, Window
 from pytest_llem.wire import to_dict
-from pytest_llem.worker import workload
+from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
-from pytest_llem.worker.figures import Facts, figures
+from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.repeats import Emit, per_run
+from pytest_llem.worker.runs import Bench, run
+from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
+from pytest_llem.worker.warmup import warm_up
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
-Emit = Callable[..., None]
-"""Sends a frame: its kind, then its fields by name."""
+EXACT = frozenset({"idle", "pilot", "measure", "prefill"})
+"""Phases that metrics are made of, and those that say how long such a one must be."""
 
-EXACT = frozenset({"idle", "measure"})
-"""Phases that metrics are made of."""
-
-_PROGRESS_EVERY_S = 0.5
 _SERIES_TIMES = 20_000
 
 
@@ -40,10 +50,11 @@ class Phases:
         self._emit = emit
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, exact: bool | None = None) -> Iterator[None]:
         """A window around the body; it is recorded also when the body raises."""
         self._emit("phase", phase=name)
-        tokens = [(meter, meter.start(exact=name in EXACT)) for meter in self.meters]
+        exact = name in EXACT if exact is None else exact
+        tokens = [(meter, meter.start(exact=exact)) for meter in self.meters]
         start_s = time.monotonic()
         try:
             yield
@@ -60,96 +71,149 @@ class Phases:
             )
             self.windows.append(window)
 
+    def last(self, name: str) -> Window:
+        """The latest window of a phase that took place."""
+        return next(window for window in reversed(self.windows) if window.phase == name)
+
+
+class _Rest:
+    """Idle power of one measurement: the known one where it does, else measured."""
+
+    def __init__(self, experiment: Experiment, known: Idle | None, begun_s: float) -> None:
+        """``begun_s`` is when the known one was as old as it says."""
+        self._wanted = experiment.idle
+        self._known = known
+        self._right_s = begun_s
+        self._idle: Idle | None = None
+
+    def settle(self, phases: Phases) -> None:
+        """Take or measure it, with the engine loaded and no request made."""
+        if self._wanted == "none":
+            return
+        now_s = time.monotonic()
+        passed_s = now_s - self._right_s
+        self._right_s = now_s
+        self._idle = idle.shared(self._known, self._wanted, phases.meters, passed_s)
+        if self._idle is None:
+            with phases.phase("idle"):
+                time.sleep(self._wanted)
+            window = phases.last("idle")
+            self._idle = idle.measured(window)
+            self._right_s = window.start_s + window.duration_s
+
+    def checked(self, window: Window, prefix: str) -> tuple[Idle | None, tuple[str, ...]]:
+        """It with its age at the measured window, and warnings where it doesn't hold there."""
+        return idle.checked(self._idle, window, prefix, self._right_s)
+
 
 def measure(
-    experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    known: Idle | None = None,
 ) -> Measurement:
     """Measure one experiment once.
+
+    Args:
+        experiment: what to measure.
+        digest: of the experiment.
+        cycle: from 1.
+        backend: that has the engine.
+        emit: sends frames.
+        known: idle power of the same loaded state, measured lately; measured anew where it
+            doesn't do here.
 
     Raises:
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    begun_s = time.monotonic()
+    with watched(experiment, emit) as surroundings:
+        rest = _Rest(experiment, known, begun_s)
+        return _measured(experiment, digest, cycle, backend, emit, surroundings, rest)
+
+
+def _measured(
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    surroundings: Surroundings,
+    rest: _Rest,
+) -> Measurement:
     phases = Phases(emit)
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
+    loaded_s = time.monotonic()
     facts = engine.facts()
+    surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
-    warnings = _prepare(experiment, engine, facts.vocab_size, phases)
-    completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
-    with phases.phase("close"):
-        engine.close()
-    for meter in phases.meters:
-        meter.close()
-    send_series([completion.timing for completion in completions], emit)
-    totals = Facts.of(completions, peak, facts.device, missing)
+    rest.settle(phases)
+    warmed, warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
+    bench = Bench(experiment, engine, facts, missing, phases, emit, loaded_s)
+    with surroundings.around():
+        runs = run(bench)
+    _close(engine, phases)
+    observed = surroundings.observed(phases.last("measure"))
+    timings = [completion.timing for completion in runs.completions]
+    send_series(timings, emit)
+    send_trace(observed.rows, emit)
+    resting, drifts = rest.checked(phases.last("measure"), runs.facts.own_domain)
+    metrics = figures(
+        phases.windows, timings, runs.facts, experiment.slo, idle=resting, trace=observed.trace
+    )
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=figures(phases.windows, [c.timing for c in completions], totals, experiment.slo),
-        tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
-        tokens_sha256=tokens_sha256(completions),
-        integrity=check(experiment, completions),
-        warnings=warnings,
-        testbed=testbed(facts.device, phases.meters),
-        subject={
-            "backend": backend.name,
-            "versions": dict(backend.versions()),
-            "digest": digest,
-            "engine": dict(facts.details),
-        },
+        metrics=per_run(metrics, runs.repeats) | runs.by_phase,
+        tokens=runs.tokens,
+        tokens_sha256=tokens_sha256(runs.first),
+        repeats=runs.repeats,
+        precision=runs.precision,
+        prefill=runs.prefill,
+        warmup=warmed,
+        integrity=check(experiment, runs.completions, runs.repeats),
+        warnings=(*warnings, *runs.warnings, *drifts, *observed.warnings),
+        idle=resting,
+        testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
+        subject=_subject(backend, digest, facts),
+        conditions=observed.conditions,
+        trace=observed.trace,
     )
 
 
-def _run(
-    experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases, emit: Emit
-) -> tuple[tuple[Completion, ...], int | None]:
-    """The measured run, and the device's peak memory over it."""
-    # Drawn before the window: making prompts is not inference.
-    requests = workload.measured(experiment, vocab_size)
-    engine.reset_peak_memory()
-    with phases.phase("measure"):
-        completions = engine.run(requests, _progress(emit, len(requests.prompts)))
-    return completions, engine.peak_memory_bytes()
+def _close(engine: Engine, phases: Phases) -> None:
+    with phases.phase("close"):
+        engine.close()
+    for meter in phases.meters:
+        meter.close()
 
 
-def _prepare(
+def _subject(backend: Backend, digest: str, facts: EngineFacts) -> dict[str, Any]:
+    """What is being measured."""
+    return {
+        "backend": backend.name,
+        "versions": dict(backend.versions()),
+        "digest": digest,
+        "engine": dict(facts.details),
+    }
+
+
+def _warm_up(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
-) -> tuple[str, ...]:
-    """Idle and warm-up of a loaded engine; returns warnings."""
-    if experiment.idle != "none":
-        with phases.phase("idle"):
-            time.sleep(experiment.idle)
+) -> tuple[WarmUp | None, tuple[str, ...]]:
+    """Warm-up of a loaded engine; returns what came of it, and warnings."""
     requests = workload.warmup(experiment, vocab_size)
-    if requests is None or experiment.warmup == "none":
-        return ()
+    if requests is None:
+        return None, ()
     with phases.phase("warmup"):
-        deadline = time.monotonic() + experiment.warmup.timeout_s
-        size = experiment.batch_size
-        for first in range(0, len(requests.prompts), size):
-            if time.monotonic() > deadline:
-                made = f"{first} of {len(requests.prompts)} requests"
-                return (f"warm-up ended after {experiment.warmup.timeout_s:g} s with {made}",)
-            batch = workload.part(requests, first, first + size)
-            engine.run(batch, lambda _: None)
-    return ()
-
-
-def _progress(emit: Emit, total: int) -> Callable[[int], None]:
-    """Report finished requests, seldom enough not to disturb the window."""
-    last = time.monotonic()
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PROGRESS_EVERY_S:
-            last = now
-            emit("progress", done=done, total=total)
-
-    return report
+        return warm_up(experiment, requests, engine, vocab_size)
 
 
 def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str]:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.reports.plan import Turn, engine_key
+from pytest_llem.experiment import Warmup
+from pytest_llem.reports.plan import Turn
+from pytest_llem.study import identity
 from pytest_llem.study.keys import Execution
 from tests.reports.plans import DOCKER, row, study, turn, turns
 
 # --- engines --------------------------------------------------------------------------------
+
+
+def engine_key(made: Turn) -> Hashable:
+    return identity.engine_key(made.experiment, made.runner)
 
 
 @pytest.mark.parametrize(
@@ -93,6 +100,31 @@ def test_a_reused_engine_is_loaded_where_it_changes() -> None:
     assert engines("interleaved", "org/x", "org/y", worker="reuse") == f"4; 2 {FEWER}"
 
 
+# --- windows --------------------------------------------------------------------------------
+
+
+def test_what_makes_measurements_longer_is_told() -> None:
+    stable = Warmup(timeout_s=150.0, until_stable=True)
+    made = [turn(precision=0.02, phases=True, warmup=stable)]
+    assert row("windows", study(turns=made)) == [
+        "warm-up until stable, at most 2.5 min",
+        "precision 2 %: a pilot run tells the repeats, at most 10 min",
+        "phases: a window of prefill alone, 1 to 30 s",
+    ]
+
+
+def test_what_some_measurements_only_have_is_counted() -> None:
+    made = [turn("a", precision=0.005), turn("b", precision=0.005), turn("c")]
+    assert row("windows", study("abc", turns=made)) == [
+        "precision 0.5 %: a pilot run tells the repeats, at most 10 min (2",
+        "of 3 measurements)",
+    ]
+
+
+def test_ordinary_measurements_need_no_word() -> None:
+    assert row("windows", study(turns=[turn("a"), turn("b", warmup="none")])) == []
+
+
 # --- times ----------------------------------------------------------------------------------
 
 
@@ -130,6 +162,7 @@ def test_times_are_as_people_say_them(seconds: float, text: str) -> None:
             "about 105 s",
         ),
         ([turn(known_s=50.0), turn(idle=5.0)], "idle 5 s, no gaps", "at least 55 s"),
+        ([turn(idle=5.0), turn(idle=5.0, shares_idle=True)], "idle 5 s, no gaps", "at least 5 s"),
         (
             [turn(known_s=50.0), turn(known_s=50.0, gap_s=300.0, thermal=True)],
             "no idle, gaps at most 5 min (thermal)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import signal
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Measurement
+from pytest_llem.records import Idle, IdlePower, Measurement
 from pytest_llem.runners.conversation import Listener, Patience, Progress, converse
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
@@ -141,12 +142,16 @@ class Heard(Listener):
     def __init__(self) -> None:
         self.all: list[Progress] = []
         self.requests: list[Any] = []
+        self.samples: list[Any] = []
 
     def progress(self, progress: Progress) -> None:
         self.all.append(progress)
 
     def series(self, requests: Sequence[Any]) -> None:
         self.requests += requests
+
+    def trace(self, samples: Sequence[Any]) -> None:
+        self.samples += samples
 
 
 def talk(
@@ -193,8 +198,17 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "experiment": to_dict(EXPERIMENT),
         "digest": DIGEST,
         "cycle": 1,
+        "idle": None,
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
+
+
+def test_idle_power_that_is_known_comes_with_the_request() -> None:
+    power = IdlePower(domain="cpu:0", meter="m", method="counter", power_w=7.0)
+    idle = Idle(powers=(power,), duration_s=30.0, age_s=9.0, origin="a c1")
+    transport = ScriptedTransport([hello() + RESULT], status=0)
+    converse(transport, EXPERIMENT, DIGEST, 1, idle=idle)
+    assert from_dict(Idle, json.loads(transport.sent)["idle"]) == idle
 
 
 def test_phases_need_not_be_listened_to() -> None:
@@ -341,8 +355,10 @@ def test_only_the_end_of_a_long_log_is_told() -> None:
     [
         ([], "start", "0.5", "load_timeout_s"),
         (["load"], "load", "0.5", "load_timeout_s"),
+        (["wait", "load"], "load", "0.5", "load_timeout_s"),
         (["load", "idle"], "idle", "0.1", "timeout_s"),
         (["load", "idle", "measure"], "measure", "0.1", "timeout_s"),
+        (["load", "pilot", "measure", "pilot", "prefill"], "prefill", "0.1", "timeout_s"),
     ],
 )
 def test_a_silent_worker_is_too_late(
@@ -429,12 +445,34 @@ def test_raw_series_are_handed_on_as_they_come() -> None:
     assert heard.requests == [[1.0], [2.0], [3.0]]
 
 
-def test_a_worker_that_falls_silent_while_measuring_is_ended() -> None:
-    transport = ScriptedTransport([hello(), line("phase", phase="measure")])
+def test_samples_of_the_power_trace_are_handed_on_apart_from_requests() -> None:
+    heard = Heard()
+    frames = [line("series", trace=[{"at_s": 1.0}]), line("series", requests=[[2.0]])]
+    talk(ScriptedTransport([hello(), *frames, RESULT], status=0), heard)
+    assert (heard.samples, heard.requests) == ([{"at_s": 1.0}], [[2.0]])
+
+
+def test_a_wait_for_others_takes_nothing_of_the_time_to_load() -> None:
+    class Waiting(ScriptedTransport):
+        def receive(self, timeout_s: float) -> bytes | None:
+            if len(self._chunks) == 1:
+                time.sleep(0.6)  # longer than loading may take
+            return super().receive(timeout_s)
+
+    heard = Heard()
+    frames = [hello(), line("phase", phase="wait") + line("progress", done=0, total=60)]
+    found = talk(Waiting([*frames, line("phase", phase="load") + RESULT], status=0), heard)
+    assert found == MEASUREMENT
+    assert ("wait", 0, 60) in {(told.phase, told.done, told.total) for told in heard.all}
+
+
+@pytest.mark.parametrize("phase", ["warmup", "pilot", "measure", "prefill"])
+def test_a_worker_that_falls_silent_while_requests_are_made_is_ended(phase: str) -> None:
+    transport = ScriptedTransport([hello(), line("phase", phase=phase)])
     error = failure(transport, Patience(hello_s=5, silence_s=0.02))
     assert (error.kind, error.message) == (
         "timeout",
-        "nothing was heard from measure for 0.02 s",
+        f"nothing was heard from {phase} for 0.02 s",
     )
 
 

@@ -176,6 +176,7 @@ DIFFERENT: dict[str, Any] = {
     "precision": 0.02,
     "phases": True,
     "meters": ("estimate",),
+    "power_trace_hz": 5.0,
     "worker": "reuse",
     "timeout_s": 1.0,
     "load_timeout_s": 1.0,

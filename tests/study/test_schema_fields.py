@@ -45,6 +45,7 @@ DEFAULTS: dict[str, Any] = {
     "precision": None,
     "phases": False,
     "meters": "auto",
+    "power_trace_hz": 10.0,
     "worker": "fresh",
     "timeout_s": 600.0,
     "load_timeout_s": 1800.0,
@@ -112,6 +113,9 @@ TAKEN: list[tuple[str, Any, Any]] = [
     ("precision", 0.02, 0.02),
     ("phases", True, True),
     ("meters", ["nvml", "rapl"], ("nvml", "rapl")),
+    ("power_trace_hz", "none", "none"),
+    ("power_trace_hz", 2, 2.0),
+    ("power_trace_hz", 100, 100.0),
     *(("worker", value, value) for value in ("fresh", "forked", "reuse")),
     ("timeout_s", 60, 60.0),
     ("load_timeout_s", 0.5, 0.5),
@@ -144,6 +148,7 @@ SECONDS = ("idle", "timeout_s", "load_timeout_s")
 TEXTS = ("model", "backend", "revision", "image", "skip", "xfail")
 REFUSED: list[tuple[str, Any, Key]] = [
     *((field, value, ()) for field in COUNTS for value in (0, -1, 1.5, "4", True, [4], {"a": 1})),
+    *(("power_trace_hz", value, ()) for value in (0, -1, 101, "10", "off", True, None)),
     *((field, value, ()) for field in ("seed",) for value in (-1, 1.5, "4", True)),
     *(
         (field, value, ())

@@ -9,7 +9,8 @@ import pytest
 
 from pytest_llem.experiment import Experiment, Prompts, Slo, Uniform, Warmup
 from pytest_llem.extensions import Abilities, Completion, EngineFacts, Workload
-from pytest_llem.records import Measurement
+from pytest_llem.metrics import METRICS
+from pytest_llem.records import Idle, IdlePower, Measurement, Precision, WarmUp
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.workload import asked_lengths, measured, warmup
 from tests.builders import DIGEST, completion, experiment, timing
@@ -68,12 +69,18 @@ class FakeBackend:
         return self.engine
 
 
-def made(**fields: Any) -> tuple[Measurement, FakeEngine, list[tuple[str, dict[str, Any]]]]:
+def made(
+    known: Idle | None = None, **fields: Any
+) -> tuple[Measurement, FakeEngine, list[tuple[str, dict[str, Any]]]]:
     """The measurement of an experiment, its engine, and the frames that were sent."""
     backend = FakeBackend()
     frames: list[tuple[str, dict[str, Any]]] = []
     given = experiment(**({"idle": "none", "warmup": "none", "output_tokens": 3} | fields))
-    found = measure(given, DIGEST, 2, backend, lambda kind, **data: frames.append((kind, data)))
+
+    def emit(kind: str, **data: Any) -> None:
+        frames.append((kind, data))
+
+    found = measure(given, DIGEST, 2, backend, emit, known)
     return found, backend.engine, frames
 
 
@@ -94,6 +101,7 @@ def test_a_measurement_says_what_was_measured() -> None:
         ({}, ["load", "measure", "close"]),
         ({"idle": 0.01}, ["load", "idle", "measure", "close"]),
         ({"warmup": Warmup(prompts=1)}, ["load", "warmup", "measure", "close"]),
+        ({"phases": True}, ["load", "measure", "pilot", "prefill", "close"]),
     ],
 )
 def test_only_the_phases_that_are_asked_for_are_there(
@@ -102,6 +110,35 @@ def test_only_the_phases_that_are_asked_for_are_there(
     found, _, frames = made(**fields)
     assert [window.phase for window in found.windows] == phases
     assert [data["phase"] for kind, data in frames if kind == "phase"] == phases
+
+
+def known_idle(domain: str) -> Idle:
+    power = IdlePower(domain=domain, meter="estimate", method="estimate", power_w=7.0)
+    return Idle(powers=(power,), duration_s=30.0, age_s=100.0, origin="b c1")
+
+
+def test_idle_power_that_is_known_is_not_measured_again() -> None:
+    found, _, _ = made(known_idle("cpu:0"), idle=30.0)
+    assert [window.phase for window in found.windows] == ["load", "measure", "close"]
+    assert found.idle is not None
+    assert found.idle.origin == "b c1"
+    assert 100.0 <= found.idle.age_s < 130.0
+    assert found.metrics["idle_power_w"].value == 7.0
+
+
+def test_idle_power_of_another_domain_is_not_taken_over() -> None:
+    found, _, _ = made(known_idle("cpu:1"), idle=0.01)
+    assert [window.phase for window in found.windows] == ["load", "idle", "measure", "close"]
+    assert found.idle is not None
+    assert found.idle.origin is None
+    assert found.idle.age_s < 30.0
+    assert [power.domain for power in found.idle.powers] == ["cpu:0"]
+
+
+def test_who_wants_no_idle_power_has_none_though_it_is_known() -> None:
+    found, _, _ = made(known_idle("cpu:0"), idle="none")
+    assert found.idle is None
+    assert found.metrics["net_energy_j"].value is None
 
 
 def test_the_engine_gets_the_requests_that_the_experiment_describes() -> None:
@@ -122,6 +159,50 @@ def test_warm_up_is_made_batch_by_batch_before_the_memory_is_counted() -> None:
     assert whole is not None
     assert [len(batch.prompts) for batch in batches] == [2, 2, 1]
     assert [prompt for batch in batches for prompt in batch.prompts] == list(whole.prompts)
+
+
+def test_what_a_warm_up_came_to_is_recorded() -> None:
+    found, _, _ = made(warmup=Warmup(prompts=5), batch_size=2)
+    assert found.warmup == WarmUp(batches=3)
+    assert made()[0].warmup is None
+
+
+def test_a_warm_up_goes_on_until_stable_where_that_is_asked_for() -> None:
+    found, engine, _ = made(warmup=Warmup(prompts=1, until_stable=True, timeout_s=1.0))
+    assert found.warmup is not None
+    assert found.warmup.stable is not None
+    assert found.warmup.batches == len(engine.runs) - 1 >= 5
+
+
+def test_a_measurement_of_one_run_says_so() -> None:
+    found, _, _ = made()
+    assert (found.repeats, found.precision, found.prefill) == (1, None, None)
+
+
+def test_a_precision_that_nothing_can_judge_is_a_warning_and_costs_nothing() -> None:
+    found, engine, frames = made(precision=0.02)
+    assert found.precision == Precision(asked=0.02, reached=None, tries=0, why_not=WHY_NOT)
+    assert found.warnings == (f"precision 2 % can't be judged: {WHY_NOT}",)
+    assert (found.repeats, len(engine.runs)) == (1, 1)
+    assert [window.phase for window in found.windows] == ["load", "measure", "close"]
+    assert [data["phase"] for kind, data in frames if kind == "phase"] == ["load", "pilot", "close"]
+    assert found.tokens_sha256 == made()[0].tokens_sha256
+
+
+WHY_NOT = "the energy is an estimate; use a meter that measures, or leave precision out"
+
+
+def test_phases_give_energy_of_prefill_and_decode() -> None:
+    found, engine, _ = made(phases=True)
+    assert found.prefill is not None
+    # Eight input tokens a run; the runs after the measured one and the first of prefill.
+    assert found.prefill.repeats == len(engine.runs) - 2
+    assert found.prefill.input_tokens == 8 * found.prefill.repeats
+    assert {run.output_tokens for run in engine.runs[1:]} == {1}
+    for name in ("prefill_energy_per_input_token_j", "decode_energy_per_output_token_j"):
+        assert found.metrics[name].quality == "estimated"
+    assert found.tokens == {"requests": 2, "input": 8, "output": 6}
+    assert list(found.metrics) == list(METRICS)
 
 
 def test_a_warm_up_whose_time_is_over_is_a_warning() -> None:

@@ -1,0 +1,166 @@
+"""One NVIDIA GPU as its energy meter sees it: counter, sensor, and what was learnt of them."""
+# ruff: noqa: N802  the names of NVML's functions are NVML's own
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pytest_llem import gpus
+from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
+
+__all__ = ["Board", "Counters"]
+
+_UNIT_J = 0.001
+_BITS_32 = 2**32
+_ABSENT = {3, 13}
+"""NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND"""
+
+_UNKNOWN_LIMIT_W = 1000.0
+
+_POWER_INSTANT = 186
+"""NVML_FI_DEV_POWER_INSTANT"""
+
+_TOTAL_POWER_SAMPLES = 0
+"""NVML_TOTAL_POWER_SAMPLES"""
+
+_ALL_LOAD_S = 0.03
+"""Samples before are of a sensor that still sees some of the time before the window."""
+
+_GAP = 3.5
+"""Periods between two ticks that are still neighbours: some go unseen on a busy host."""
+
+_MIG = (
+    "the GPU is divided (MIG), and NVML tells of all instances together; measure a whole GPU:"
+    " nvidia-smi -i {index} -mig 0"
+)
+
+
+class Counters(gpus.Nvml, Protocol):
+    """What is used of ``pynvml`` beside finding GPUs."""
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object, /) -> int:
+        """Energy since the driver was loaded, in millijoules."""
+
+    def nvmlDeviceGetMigMode(self, handle: object, /) -> Sequence[int]:
+        """Whether the GPU is divided: now, and after the next reset."""
+
+    def nvmlDeviceGetFieldValues(self, handle: object, fields: Sequence[Any], /) -> Any:
+        """Values of fields, each with a code of its own."""
+
+    def nvmlDeviceGetSamples(self, handle: object, kind: int, after_us: int, /) -> Any:
+        """The driver's own last samples: their type, and value and time of each."""
+
+
+class Board:
+    """A GPU.
+
+    Attributes:
+        domain: ``gpu:<uuid>``.
+        track: of its counter; None where that can't be read.
+        problem: why its energy can't be told by a counter, for good; empty where it can.
+        lacks_counter: that is the reason: the GPU has none.
+        sees_part: by how many windows more its counter was seen to see only part of the time,
+            than to see all of it.
+        rest_s: when the last window ended.
+    """
+
+    def __init__(self, gpu: gpus.Gpu, library: Counters, clock: Clock) -> None:
+        """Find out what can be read, with a call of each kind."""
+        self._library = library
+        self._clock = clock
+        self._handle: object = None
+        self.domain = f"gpu:{gpu.uuid}"
+        self.track: Track | None = None
+        self.sees_part = 0
+        self.rest_s = -math.inf
+        self.lacks_counter = False
+        try:
+            self.problem = self._open(gpu)
+        except library.NVMLError as error:
+            self.lacks_counter = getattr(error, "value", None) in _ABSENT
+            self.problem = f"the energy counter can't be read: {gpus.reason_of(error)}"
+        if not self.problem:
+            self.track = Track(
+                self._read,
+                unit_j=_UNIT_J,
+                modulus=_BITS_32,
+                limit_w=gpu.power_limit_w or _UNKNOWN_LIMIT_W,
+                clock=clock,
+            )
+
+    def _open(self, gpu: gpus.Gpu) -> str:
+        divided = _MIG.format(index=gpu.index)
+        if gpu.uuid.startswith("MIG-"):
+            return divided
+        self._handle = self._library.nvmlDeviceGetHandleByUUID(gpu.uuid)
+        with contextlib.suppress(self._library.NVMLError):
+            if self._library.nvmlDeviceGetMigMode(self._handle)[0]:
+                return divided
+        self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        return ""
+
+    def _read(self) -> int:
+        try:
+            return self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except self._library.NVMLError as error:
+            raise CounterLost(gpus.reason_of(error)) from error
+
+    def look(self) -> Look | None:
+        """Read the counter now; None, and a problem, where it can't be read."""
+        if self.track is None or self.problem:
+            return None
+        try:
+            self.track.look()
+        except CounterLost as error:
+            self.problem = str(error)
+            return None
+        return self.track.last
+
+    def instant_w(self) -> float | None:
+        """What the sensor sees now; None where the GPU doesn't tell."""
+        with contextlib.suppress(self._library.NVMLError):
+            (value,) = self._library.nvmlDeviceGetFieldValues(self._handle, [_POWER_INSTANT])
+            if value.nvmlReturn == 0:
+                return float(value.value.uiVal) / 1000
+        return None
+
+    def varies_w(self, start_s: float, end_s: float) -> float | None:
+        """How much power varied over a window that has just ended, by the driver's own samples.
+
+        Returns:
+            Standard deviation in watts; None where there are too few samples.
+        """
+        try:
+            _, samples = self._library.nvmlDeviceGetSamples(self._handle, _TOTAL_POWER_SAMPLES, 0)
+        except self._library.NVMLError:
+            return None
+        if not samples:
+            return None
+        # Their times are of the wall clock: only their distances are used.
+        now_s, newest_us = self._clock.monotonic(), max(sample.timeStamp for sample in samples)
+        times = [now_s - (newest_us - sample.timeStamp) * 1e-6 for sample in samples]
+        powers = [
+            sample.sampleValue.uiVal / 1000
+            for sample, time_s in zip(samples, times, strict=True)
+            if start_s + _ALL_LOAD_S <= time_s <= end_s
+        ]
+        return statistics.pstdev(powers) if len(powers) > 1 else None
+
+    def rest(self) -> list[Tick]:
+        """The last ticks that follow each other without a gap, since the window before."""
+        run: list[Tick] = []
+        track = self.track
+        for tick in reversed(track.ticks if track else ()):
+            gap_s = run[0].time_s - tick.time_s if run else 0.0
+            if tick.lo_s < self.rest_s or (track and gap_s > _GAP * track.period_s):
+                break
+            run.insert(0, tick)
+        return run
+
+    def behind(self, end: Look) -> list[Tick]:
+        """The ticks seen after a read."""
+        return [tick for tick in (self.track.ticks if self.track else ()) if tick.lo_s >= end.lo_s]

@@ -1,0 +1,74 @@
+"""What surrounds a measured window; nothing at all where an experiment isn't on a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_llem.experiment import Experiment
+from pytest_llem.nvml import driver_is_there
+from pytest_llem.records import TraceSummary, Window
+
+__all__ = ["Observed", "Surroundings", "send_trace", "watched"]
+
+_OF_GPUS = "pytest_llem.worker.conditions"
+"""Imported only where there is a GPU: it costs a worker on a CPU more than all it does."""
+
+_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What is reported of the conditions of a measurement.
+
+    Attributes:
+        conditions: plain data; empty where the experiment isn't on a GPU.
+        trace: summary of the power trace; None where the experiment isn't on a GPU.
+        warnings: a sentence each, with numbers and a remedy.
+        rows: the power trace itself, for the side file.
+    """
+
+    conditions: Mapping[str, Any] = field(default_factory=dict)
+    trace: TraceSummary | None = None
+    warnings: tuple[str, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+
+class Surroundings:
+    """Of a measurement on another device than a GPU: there is nothing to watch."""
+
+    def settle(self, device: str) -> None:
+        """The engine is loaded, and on this device."""
+
+    def around(self) -> AbstractContextManager[None]:
+        """To be entered before the window's edges, and left after them."""
+        return contextlib.nullcontext()
+
+    def observed(self, window: Window) -> Observed:  # noqa: ARG002
+        """What there is to report of the measured window."""
+        return Observed()
+
+    def testbed(self) -> dict[str, Any]:
+        """What makes two hosts comparable, beyond what every measurement has."""
+        return {}
+
+
+@contextlib.contextmanager
+def watched(experiment: Experiment, emit: Callable[..., None]) -> Iterator[Surroundings]:
+    """The surroundings of a measurement that is about to load its engine."""
+    on_a_gpu = experiment.device == "cuda"
+    if on_a_gpu or (experiment.device == "auto" and driver_is_there()):
+        with importlib.import_module(_OF_GPUS).watched(experiment, emit) as conditions:
+            yield conditions
+    else:
+        yield Surroundings()
+
+
+def send_trace(rows: Sequence[Mapping[str, Any]], emit: Callable[..., None]) -> None:
+    """Send the power trace ahead of the result, in frames of a bearable size."""
+    for first in range(0, len(rows), _ROWS):
+        emit("series", trace=list(rows[first : first + _ROWS]))
