@@ -13,9 +13,10 @@ not seen is an uncertainty that comes from how much the load varies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
-from pytest_llem.meters.edges import Attributed, Evidence, attribute, is_settled, slopes
+from pytest_llem.meters.edges import Attributed, Evidence, attribute, slopes
 
 __all__ = ["EITHER", "SEEN", "Sees", "attribute_sampled", "sees_part"]
 
@@ -26,7 +27,7 @@ EITHER = (
     " counter didn't see it"
 )
 
-_TELLING = 0.15
+_TELLING = 0.06
 _SAME = 0.02
 _LOADED = 0.05
 _UNKNOWN = 0.25
@@ -43,36 +44,46 @@ so that 95 % intervals hold 95 % of simulated windows (perf/energy_accuracy.py).
 Sees = Literal["all", "part", "either", "unknown"]
 
 
-def sees_part(evidence: Evidence, instant_w: float) -> Sees:
-    """Whether a counter's last step is the sensor's reading and not the energy of the period.
+def sees_part(evidence: Evidence, instants_w: Sequence[float]) -> Sees:
+    """Whether a counter's steps are the sensor's readings and not the energy of the periods.
 
     Args:
         evidence: of a window under load.
-        instant_w: the sensor's power, read just behind the first tick after the window.
+        instants_w: the sensor's power, read just behind each of the ticks after the window.
 
     Returns:
-        ``either`` where the step shows no load at all: the sensor didn't see it, or it was over
-        before the window's end. ``unknown`` where nothing can be told: the window ended near a
-        tick, there was no load, or power wasn't at rest behind it.
+        ``all`` where a step shows load and isn't what the sensor saw at its end. ``part`` where
+        steps that show load are just that, although the load ended within the period. ``either``
+        where no step shows load: the sensor didn't see it, or it was over before the window's end.
+        ``unknown`` where nothing can be told: there was no load, the window ended near a tick, or
+        the device wasn't at rest before and behind.
     """
-    first, period_s = evidence.after[0], evidence.period_s
-    outside_s = first.time_s - evidence.end_s
-    inside_s = period_s - outside_s
-    after = slopes(evidence.after, period_s, evidence.unit_j)
+    period_s, look = evidence.period_s, evidence.at_end
     before = slopes(evidence.before, period_s, evidence.unit_j)
-    if min(inside_s, outside_s) < _TELLING * period_s or not is_settled(before, after):
+    after = slopes(evidence.after, period_s, evidence.unit_j)
+    if not after:
         return "unknown"
-    rest_w = after[-1].power_w
+    first = evidence.after[0]
+    rest_w = min(slope.power_w for slope in (*before[-1:], *after))
     whole_j = first.joules - evidence.before[-1].joules
-    load_w = whole_j / (evidence.end_s - evidence.start_s) - rest_w
-    step_w = (first.joules - evidence.at_end.joules) / period_s
+    load_w = whole_j / (first.time_s - evidence.before[-1].time_s) - rest_w
     if load_w < _LOADED * rest_w:
         return "unknown"
-    if abs(step_w - instant_w) > 2 * _SAME * load_w:
+    steps_w = [(first.joules - look.joules) / period_s, *(slope.power_w for slope in after)]
+    told = [
+        abs(step_w - instant_w) / load_w
+        for step_w, instant_w in zip(steps_w, instants_w, strict=False)
+        if step_w - rest_w > _LOADED * load_w
+    ]
+    if any(apart > 2 * _SAME for apart in told):
         return "all"
-    if abs(step_w - rest_w) < _LOADED * load_w:
+    outside_s = first.time_s - evidence.end_s
+    ended_within = min(outside_s, period_s - outside_s) > _TELLING * period_s
+    if not ended_within or not before or not after[-1].agrees(before[-1]):
+        return "unknown"
+    if not told:
         return "either"
-    return "part" if abs(step_w - instant_w) < _SAME * load_w else "unknown"
+    return "part" if max(told) < _SAME else "unknown"
 
 
 def attribute_sampled(evidence: Evidence, varies_w: float | None) -> Attributed | None:
