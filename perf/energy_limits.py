@@ -56,8 +56,8 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         ``n``, ``mean_error`` (of absolute values), ``bias``, ``max_error``; ``coverage``: share of
         windows whose 95 % interval holds the truth; ``half_width``: its median; ``_ratio``: as a
         multiple of the mean error; ``_ratio_j``: the same of joules, for windows of different
-        lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``): shares; ``calls``,
-        ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of the
+        lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``), ``degraded``: shares;
+        ``calls``, ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of the
         energy above idle until the device was there; ``idle_measured``: share with such a figure.
     """
     measured = [row for row in rows if row["energy_j"] is not None]
@@ -84,6 +84,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "half_width_ratio_j": statistics.median(widths_j) / mean_j if mean_j else None,
         "unmeasured": 1 - len(measured) / len(rows),
         "flagged": _mean(float(row["quality"] in ("short", "degraded")) for row in measured),
+        "degraded": _mean(float(row["quality"] == "degraded") for row in measured),
         "idle_error": _mean(
             abs(row["above_j"] - row["true_above_j"]) / abs(row["true_above_j"]) for row in idle
         ),
