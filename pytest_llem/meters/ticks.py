@@ -92,6 +92,7 @@ class Track:
     Attributes:
         period_s: from tick to tick; 0 until :func:`probe` has found it.
         doubt_s: by how much the period may be wrong.
+        fresh_s: no value is older than this when it is read; infinity where that isn't known.
         ticks: the last ones seen, in order, and not always neighbours.
         last: what was read last.
     """
@@ -125,6 +126,7 @@ class Track:
         self.unit_j = unit_j
         self.period_s = 0.0
         self.doubt_s = math.inf
+        self.fresh_s = math.inf
         self.ticks: deque[Tick] = deque(maxlen=_KEPT)
         self.last: Look | None = None
 
@@ -149,7 +151,8 @@ class Track:
         # Within a call that took no longer than usual, the value is taken to be that of its middle:
         # what that is wrong by is the same at both ends of a window, and cancels out.
         inner_s = self._call_s / 2
-        change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
+        first_s = max(previous.lo_s, lo_s - self.fresh_s)
+        change = Tick(first_s + inner_s, hi_s - inner_s, self.last.joules)
         tick = self._pinned(change)
         if tick is not None:
             self.ticks.append(tick)
