@@ -16,8 +16,9 @@ simulated clock, sleepers wake 20 to 120 µs late and sometimes 1 ms. So hundred
 seconds, and a seed gives the same figures on every machine. ``--stalls 0.05`` keeps the process
 from running for 3 to 40 ms after every 20th sleep, as a busy host does; edge times are then not
 judged. Where there is no counter, another process collects power readings; in virtual time those
-are given that it would have seen. ``--real-time`` adds ours on the real clock, in processes of
-their own, with all there is to it.
+are given that it would have seen. ``--real-time`` adds ours on the real clock, with all there
+is to it, in processes of their own and one at a time. That takes minutes, is shown and not judged:
+what is found depends on how much processor time this host leaves to it.
 
 Peers run in real time, each with each load in a process of its own, four at the same time, with
 four power curves: ``polling`` is power every 100 ms and the trapezoidal rule; zeus, codecarbon and

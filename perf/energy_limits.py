@@ -26,8 +26,10 @@ COVERAGE = 0.93
 HALF_WIDTH = 3.0
 EDGE_TICKS = 6.0
 UNMEASURED = 0.01
+FLAGGED = 0.99
 FLAGGED_S = 0.1
-"""A window no longer than this that a tail follows says that it is short."""
+"""A window of this length that a tail follows says that it is short; some last nearly twice that
+long and are well told."""
 
 _CHANCE = 0.001
 _FEW = 30
@@ -181,7 +183,7 @@ def _interval(
 
 
 def _widths(case: Case) -> bool:
-    """Whether widths are judged: a fast counter sees a tail so well that they are mostly caution."""
+    """Whether widths are judged: with a fast counter's tails they are mostly caution."""
     return case.limits != "tail" or case.period_s >= FLAGGED_S
 
 
@@ -197,7 +199,9 @@ def _each_length(case: Case, window_s: float, found: Row) -> list[Check]:
     if case.limits == "tail" and case.period_s >= FLAGGED_S:
         if window_s <= FLAGGED_S:
             share = found["flagged"]
-            checks.append(_check(group, "flagged", share, 1, "%", window_s=window_s, least=True))
+            checks.append(
+                _check(group, "flagged", share, FLAGGED, "%", window_s=window_s, least=True)
+            )
         if short_tail and window_s >= TO_IDLE_FROM_S:
             error = found["idle_error"]
             checks.append(_check(group, "error to idle", error, TO_IDLE, "%", window_s=window_s))

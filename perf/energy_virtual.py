@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perf.energy_cases import Case, judged, rig_of, steps_of
-from perf.energy_meters import Ours, Step, measure
+from perf.energy_meters import Ours, Step, measure, warm_up
 from pytest_llem.meters.boxcar import Mean
 from pytest_llem.meters.mean_power import Means
 from tests.rig.nvml import Rig, VirtualClock
@@ -21,8 +21,6 @@ __all__ = ["FAULTS", "faults", "virtual"]
 _AGE_S = 12.0
 """Of the machine when the meter is made."""
 
-_IDLE_S = 0.5
-_WARM_UP_S = 1.0
 _BRACKET_S = 0.0005
 _UNIT_W = 0.001
 
@@ -102,14 +100,7 @@ def _run(
         begun_s = clock.monotonic()
         meter = Ours(clock, watch=lambda _: SeenMeans(rig, rng, begun_s))
         try:
-            meter.start()
-            start_s = clock.monotonic()
-            clock.sleep(_IDLE_S)
-            meter.stop(start_s, clock.monotonic())
-            meter.start()
-            start_s = rig.mark(1)
-            clock.sleep(_WARM_UP_S)
-            meter.stop(start_s, rig.mark(0))
+            warm_up(meter, rig.mark, clock)
             return measure(meter, steps, rig.mark, lambda: sum(rig.calls().values()), clock)
         finally:
             meter.close()
