@@ -181,7 +181,7 @@ def _interval(
 
 
 def _widths(case: Case) -> bool:
-    """Whether widths are judged: a fast counter sees a tail so well that they are mostly caution."""
+    """Whether widths are judged: a fast counter sees a tail well, and they are mostly caution."""
     return case.limits != "tail" or case.period_s >= FLAGGED_S
 
 

@@ -31,7 +31,7 @@ NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer
 
 _BEFORE = 4
 _SHORT = 0.01
-_FEW = 2.0
+_FEW = 2.5
 _PATIENCE_S = 1.0
 _UNSEEN = (
     "no tick of the energy counter was seen around the window: it stopped, or this host was too"
