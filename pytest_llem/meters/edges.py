@@ -74,6 +74,7 @@ class Evidence:
         after: ticks behind that read, in order.
         period_s: from tick to tick.
         unit_j: the counter's smallest step.
+        doubt_s: how far a tick may be from where the period puts it.
     """
 
     start_s: float
@@ -83,6 +84,7 @@ class Evidence:
     after: Sequence[Tick]
     period_s: float
     unit_j: float
+    doubt_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +182,14 @@ def _first(evidence: Evidence) -> tuple[Tick, float | None]:
         # The counter was read some time during a stall: at which of its ticks can't be told.
         return first, None
     back_s = period_s * max(1, math.ceil((first.time_s - look.hi_s) / period_s))
-    if first.time_s - back_s <= evidence.end_s:
+    lo_s = first.lo_s - back_s - evidence.doubt_s
+    hi_s = first.hi_s - back_s + evidence.doubt_s
+    if hi_s <= evidence.end_s:
         return first, look.joules
-    lo_s = max(evidence.end_s, first.lo_s - back_s)
-    hi_s = max(lo_s, min(look.hi_s, first.hi_s - back_s))
-    return Tick(lo_s, hi_s, look.joules), None
+    if evidence.end_s <= lo_s and hi_s <= look.lo_s:
+        return Tick(lo_s, hi_s, look.joules), None
+    # On which side of the window's end it came, or of the read, can't be told: the next will do.
+    return first, None
 
 
 def _rest(before: Sequence[Slope], after: Sequence[Slope]) -> Slope:

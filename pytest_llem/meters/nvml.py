@@ -26,7 +26,7 @@ GAIN = 0.05
 """Relative systematic uncertainty of the sensors behind counter and power readings: ±5 % by
 NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
 
-_BEFORE = 4
+_BEFORE = 3
 _SHORT = 0.01
 _FEW = 2.0
 _PATIENCE_S = 1.0
@@ -93,9 +93,14 @@ class NvmlMeter:
         if not wanted:
             self.reason = found.reason
             return
-        self._library = cast(Counters, gpus.bindings()) if library is None else library
-        self._library.nvmlInit()
-        self._boards = [Board(gpu, self._library, clock) for gpu in wanted]
+        counters = cast(Counters, gpus.bindings()) if library is None else library
+        try:
+            counters.nvmlInit()
+        except counters.NVMLError as error:
+            self.reason = gpus.reason_of(error)
+            return
+        self._library = counters
+        self._boards = [Board(gpu, counters, clock) for gpu in wanted]
         self.domains = tuple(board.domain for board in self._boards)
         boards = self._readable
         for track, problem in ticks.probe(list(boards), clock).items():
@@ -106,22 +111,29 @@ class NvmlMeter:
         return {b.track: b for b in self._boards if b.track is not None and not b.problem}
 
     def start(self, exact: bool = True) -> _Start:
-        """Wait until power is at rest and a counter has just ticked, four periods at most."""
+        """Wait until power is at rest and a counter has just ticked, three periods at most."""
         token = _Start(exact=exact)
         boards = self._readable
         since_s = self._clock.monotonic()
+        if exact:
+            # Mostly far from a tick, so that it tells of the last one, too.
+            for board in boards.values():
+                board.look()
 
         def enough(track: Track) -> bool:
             run = boards[track].rest()
             fresh = [tick for tick in run if tick.lo_s >= since_s]
-            found = edges.slopes(run, track.period_s, track.unit_j)
+            found = edges.slopes(run, track.period_s, track.step_j)
             at_rest = len(found) > 1 and found[-1].agrees(found[-2])
             return bool(fresh) and (at_rest or len(fresh) >= _BEFORE)
 
         if exact:
             self._gather(boards, enough, _BEFORE + 2)
         for track, board in boards.items():
-            token.before[board.domain] = board.rest()
+            run = board.rest()
+            # Without a tick right before the window its energy can't be told from what went before.
+            fresh = bool(run) and run[-1].lo_s >= since_s
+            token.before[board.domain] = run if fresh else []
             look = track.last if exact else board.look()
             if look is not None:
                 token.looks[board.domain] = look
@@ -142,7 +154,7 @@ class NvmlMeter:
     def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
         """Watch ticks behind the window until the power is at rest."""
         before = {
-            track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.unit_j)
+            track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.step_j)
             for track, board in boards.items()
         }
 
@@ -151,7 +163,7 @@ class NvmlMeter:
             behind = board.behind(end.looks[board.domain])
             if behind and board.domain not in end.instants_w:
                 end.instants_w[board.domain] = board.instant_w()
-            found = edges.slopes(behind, track.period_s, track.unit_j)
+            found = edges.slopes(behind, track.period_s, track.step_j)
             return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
 
         self._gather(boards, enough, edges.AFTER + 2)
@@ -186,7 +198,8 @@ class NvmlMeter:
             at_end=look,
             after=behind,
             period_s=track.period_s,
-            unit_j=track.unit_j,
+            unit_j=track.step_j,
+            doubt_s=track.doubt_s + min(track.jitter_s, track.period_s / 10),
         )
         instant_w = end.instants_w.get(domain)
         if instant_w is not None:
@@ -205,7 +218,7 @@ class NvmlMeter:
     def _measured(
         self, domain: str, evidence: Evidence, found: Attributed, *, part: bool
     ) -> Reading:
-        if found.energy_j <= 0:
+        if found.energy_j <= found.uncertainty_j:
             return self._unmeasured(domain, _TOO_SHORT)
         quality, reason = _judged(found, evidence, part=part)
         return Reading(

@@ -21,6 +21,8 @@ __all__ = ["SEEN", "attribute_sampled", "sees_part"]
 SEEN = "the sensor behind the energy counter sees only part of the time"
 
 _TELLING = 0.15
+_DECAYED = 0.3
+_TOLD = 0.1
 _SAME = 0.02
 _LOADED = 0.05
 _UNKNOWN = 0.25
@@ -47,14 +49,25 @@ def sees_part(evidence: Evidence, instant_w: float) -> bool | None:
     first, period_s = evidence.after[0], evidence.period_s
     outside_s = first.time_s - evidence.end_s
     inside_s = period_s - outside_s
+    duration_s = evidence.end_s - evidence.start_s
     rest = slopes(evidence.after, period_s, evidence.unit_j)
-    if not rest or min(inside_s, outside_s) < _TELLING * period_s or inside_s > period_s:
+    if not rest or min(inside_s, outside_s) < _TELLING * period_s or inside_s > duration_s:
         return None
-    whole_j = first.joules - evidence.before[-1].joules
-    load_w = whole_j / (evidence.end_s - evidence.start_s) - rest[-1].power_w
+    anchor = evidence.before[-1]
+    rest_w = rest[-1].power_w
+    load_w = (first.joules - anchor.joules - rest_w * (first.time_s - anchor.time_s)) / duration_s
+    if load_w < _LOADED * rest_w:
+        return None
+    # Of a counter that sees all, the last step has the load's share in it. After a load that
+    # hardly decays until the first tick, that looks the same.
+    fell_w = instant_w - rest[0].power_w
+    ended_w = instant_w + 2 * fell_w * outside_s / period_s
+    lowest_w = min(slope.power_w for slope in (*rest, *slopes(evidence.before, period_s, 0.0)))
+    if instant_w - lowest_w < _DECAYED * load_w:
+        ended_w = rest_w + load_w
+    if (ended_w - instant_w) * inside_s / period_s < _TOLD * load_w:
+        return None
     step_w = (first.joules - evidence.at_end.joules) / period_s
-    if load_w < _LOADED * rest[-1].power_w:
-        return None
     return abs(step_w - instant_w) < _SAME * load_w
 
 

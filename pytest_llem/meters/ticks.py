@@ -50,6 +50,16 @@ _EARLY = 0.015
 _EARLY_S = 0.0015
 """Reads begin this part of a period, and at least this time, before a tick is due."""
 
+_SPARE = 0.2
+"""Part of a period by which a tick may come early or late, as long as nothing is known of that."""
+
+_MISSED = 8
+"""Ticks in a row that weren't seen, after which reads begin no earlier still."""
+
+_SCATTERED = 8
+_NEAR = 4
+"""How many distances of ticks tell their jitter, and how many periods each may be."""
+
 _NAP_S = 0.0002
 """Between two reads while the time of the next tick isn't known."""
 
@@ -92,6 +102,8 @@ class Track:
     Attributes:
         period_s: from tick to tick; 0 until :func:`probe` has found it.
         doubt_s: by how much the period may be wrong.
+        call_s: what a read takes at least.
+        jitter_s: by how much a tick may be off its time; infinite where that isn't known.
         ticks: the last ones seen, in order, and not always neighbours.
         last: what was read last.
     """
@@ -120,13 +132,22 @@ class Track:
         self._limit_w = limit_w
         self._clock = clock
         self._raw: int | None = None
-        self._call_s = math.inf
+        self.call_s = math.inf
+        self._first = 0
         self._total = 0
+        self._step_counts = 0
         self.unit_j = unit_j
         self.period_s = 0.0
         self.doubt_s = math.inf
+        self.jitter_s = math.inf
+        self._missed = 0
         self.ticks: deque[Tick] = deque(maxlen=_KEPT)
         self.last: Look | None = None
+
+    @property
+    def step_j(self) -> float:
+        """The least by which the counter is seen to move: some count whole joules."""
+        return self.unit_j * max(1, self._step_counts)
 
     def look(self) -> Tick | None:
         """Read once; the tick, if that was one which can be told the time of.
@@ -137,20 +158,23 @@ class Track:
         lo_s = self._clock.monotonic()
         raw = self._read()
         hi_s = self._clock.monotonic()
-        self._call_s = min(self._call_s, hi_s - lo_s)
+        self.call_s = min(self.call_s, hi_s - lo_s)
         before, self._raw = self._raw, raw
         if before is None or self.last is None:
+            self._first = self._step_counts = raw
             self.last = Look(lo_s, hi_s, 0.0)
             return None
         self._total += self._step(before, raw, hi_s - self.last.lo_s)
+        self._step_counts = math.gcd(self._step_counts, self._first + self._total)
         previous, self.last = self.last, Look(lo_s, hi_s, self._total * self.unit_j)
         if raw == before:
             return None
         # Within a call that took no longer than usual, the value is taken to be that of its middle:
         # what that is wrong by is the same at both ends of a window, and cancels out.
-        inner_s = self._call_s / 2
+        inner_s = self.call_s / 2
         change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
         tick = self._pinned(change)
+        self._missed = 0 if tick else min(self._missed + 1, _MISSED)
         if tick is not None:
             self.ticks.append(tick)
         return tick
@@ -161,25 +185,30 @@ class Track:
         The process may not have run for a while, and not have looked when the tick came. The value
         is that of the last tick before the read all the same.
         """
-        if not self.period_s or change.hi_s - change.lo_s <= max(_SHARP_S, 4 * self.doubt_s):
+        width_s = change.hi_s - change.lo_s
+        if not self.period_s or width_s <= max(_SHARP_S, 4 * self.doubt_s):
             return change
+        sure = width_s <= _SURE * self.period_s
         if self.ticks:
             last = self.ticks[-1]
             # From the middle of its bracket, as far as that and the period can be wrong.
             count = math.floor((change.hi_s - last.time_s) / self.period_s)
             due_s = last.time_s + count * self.period_s
-            doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s + _JITTER * self.period_s
+            doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s + self.jitter_s
             lo_s, hi_s = due_s - doubt_s, due_s + doubt_s
-            if count >= 1 and change.lo_s <= hi_s and hi_s <= change.hi_s:
+            # In a long bracket it may have been the tick before, come late, or the next one, early.
+            spare_s = 0.0 if sure else _SPARE * self.period_s
+            clear = due_s + spare_s <= change.hi_s <= due_s + self.period_s - spare_s
+            if count >= 1 and clear and change.lo_s <= hi_s <= change.hi_s:
                 return Tick(max(change.lo_s, lo_s), hi_s, change.joules)
-        return change if change.hi_s - change.lo_s <= _SURE * self.period_s else None
+        return change if sure else None
 
     def _step(self, before: int, raw: int, elapsed_s: float) -> int:
         """Counts since the last read; a counter that starts again from 0 goes on."""
         step = raw - before
         if step >= 0:
             return self._plausible(step, elapsed_s, "jumped ahead")
-        if self._modulus is None:
+        if self._modulus is None or before >= self._modulus:
             raise CounterLost(f"the energy counter went back by {-step * self.unit_j:g} J: reset")
         return self._plausible(step % self._modulus, elapsed_s, "was reset")
 
@@ -202,7 +231,12 @@ class Track:
         count = max(1.0, (now_s - last.time_s) / self.period_s)
         # The longer ago the last tick, the less is known of the next.
         doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s
-        early_s = doubt_s + max(_EARLY_S, _EARLY * self.period_s)
+        jitter_s = 0.0 if math.isinf(self.jitter_s) else 2 * self.jitter_s
+        margin_s = max(_EARLY_S, _EARLY * self.period_s, jitter_s)
+        # One that came before it was looked for: the next is looked for earlier. And a read must
+        # have ended by then, to be one of the value before.
+        margin_s = min(margin_s * (1 << self._missed), self.period_s / 2) + self.call_s
+        early_s = doubt_s + margin_s
         if now_s < last.time_s + math.floor(count) * self.period_s + early_s and count > 1:
             # It was due a moment ago: late, not missed.
             return now_s
@@ -217,16 +251,31 @@ class Track:
         """
         if not self.period_s:
             return
+        self._scatter()
+        jitter_s = _JITTER * self.period_s if math.isinf(self.jitter_s) else self.jitter_s
         last, *earlier = reversed(self.ticks)
         for first in earlier:
             count = round((last.time_s - first.time_s) / self.period_s)
             bracket_s = last.hi_s - first.lo_s - (last.lo_s - first.hi_s)
             if count < 1 or count * self.doubt_s + bracket_s / 2 > 0.4 * self.period_s:
                 continue
-            doubt_s = bracket_s / 2 / count + _JITTER * self.period_s / count
+            doubt_s = (bracket_s / 2 + jitter_s) / count
             if doubt_s <= self.doubt_s:
                 self.period_s = (last.time_s - first.time_s) / count
                 self.doubt_s = doubt_s
+
+    def _scatter(self) -> None:
+        """Find out how regular the ticks are, by those that were pinned down well."""
+        widest_s = max(_SHARP_S, _EARLY * self.period_s)
+        off_s = []
+        for start, end in itertools.pairwise(self.ticks):
+            gap_s = end.time_s - start.time_s
+            count = round(gap_s / self.period_s)
+            widths_s = (start.hi_s - start.lo_s, end.hi_s - end.lo_s)
+            if max(widths_s) <= widest_s and 1 <= count <= _NEAR:
+                off_s.append(abs(gap_s - count * self.period_s))
+        if len(off_s) > 1:
+            self.jitter_s = max(_JITTER * self.period_s, *off_s[-_SCATTERED:])
 
 
 def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
@@ -254,7 +303,8 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
         if track.period_s:
             continue
         problems[track] = (
-            "this host is too busy to see when the energy counter changes"
+            "this host is too busy to see when the energy counter changes; a read of it takes"
+            f" {track.call_s * 1e3:.2g} ms at least"
             if track.ticks
             else f"the energy counter didn't move within {_PROBE_S:g} s"
         )
@@ -292,13 +342,28 @@ def _is_probed(track: Track) -> bool:
     # Changes that went unseen make gaps of several periods: two of the shortest must agree, and
     # the others be whole multiples of it.
     period_s = (gaps[0] + gaps[1]) / 2
-    parts = [gap / period_s for gap in gaps]
-    if any(abs(part - round(part)) > 0.1 for part in parts) or round(parts[1]) != 1:
+    if round(gaps[1] / gaps[0]) != 1 or not _fits(period_s, sharp, gaps, track.ticks):
         return False
+    periods = sum(round(gap / period_s) for gap in gaps)
     track.ticks = deque(sharp, maxlen=_KEPT)
-    track.period_s, track.doubt_s = period_s, 0.1 * period_s
+    track.period_s = (sharp[-1].time_s - sharp[0].time_s) / periods
+    track.doubt_s = 0.1 * track.period_s
     track.learn()
     return track.doubt_s < _PROBE_DOUBT * period_s
+
+
+def _fits(
+    period_s: float, sharp: Sequence[Tick], gaps: Sequence[float], ticks: Iterable[Tick]
+) -> bool:
+    """Whether all ticks, also those that were hardly pinned down, are periods from each other."""
+    if any(abs(gap / period_s - round(gap / period_s)) > 0.1 for gap in gaps):
+        return False
+    origin_s, slack_s = sharp[0].time_s, 0.1 * period_s
+    return all(
+        math.floor((tick.hi_s + slack_s - origin_s) / period_s)
+        >= math.ceil((tick.lo_s - slack_s - origin_s) / period_s)
+        for tick in ticks
+    )
 
 
 def _nap(tracks: Iterable[Track], clock: Clock) -> None:
