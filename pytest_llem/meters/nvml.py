@@ -26,7 +26,7 @@ GAIN = 0.05
 """Relative systematic uncertainty of the sensors behind counter and power readings: ±5 % by
 NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
 
-_BEFORE = 3
+_BEFORE = 2
 _SHORT = 0.01
 _FEW = 2.0
 _PATIENCE_S = 1.0
@@ -111,7 +111,7 @@ class NvmlMeter:
         return {b.track: b for b in self._boards if b.track is not None and not b.problem}
 
     def start(self, exact: bool = True) -> _Start:
-        """Wait until power is at rest and a counter has just ticked, three periods at most."""
+        """Wait until power is at rest and a counter has just ticked, two periods at most."""
         token = _Start(exact=exact)
         boards = self._readable
         since_s = self._clock.monotonic()

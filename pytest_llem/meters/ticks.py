@@ -50,8 +50,8 @@ _EARLY = 0.015
 _EARLY_S = 0.0015
 """Reads begin this part of a period, and at least this time, before a tick is due."""
 
-_SPARE = 0.2
-"""Part of a period by which a tick may come early or late, as long as nothing is known of that."""
+_SPARE = 0.1
+"""Part of a period by which a tick is at least allowed to come early or late."""
 
 _MISSED = 8
 """Ticks in a row that weren't seen, after which reads begin no earlier still."""
@@ -197,7 +197,7 @@ class Track:
             doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s + self.jitter_s
             lo_s, hi_s = due_s - doubt_s, due_s + doubt_s
             # In a long bracket it may have been the tick before, come late, or the next one, early.
-            spare_s = 0.0 if sure else _SPARE * self.period_s
+            spare_s = 0.0 if sure else max(_SPARE * self.period_s, 3 * self.jitter_s)
             clear = due_s + spare_s <= change.hi_s <= due_s + self.period_s - spare_s
             if count >= 1 and clear and change.lo_s <= hi_s <= change.hi_s:
                 return Tick(max(change.lo_s, lo_s), hi_s, change.joules)
