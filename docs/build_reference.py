@@ -60,7 +60,6 @@ _IDLE: Mapping[str, str] = {
     "--llem-skip-preflight": _NO_CONTAINERS,
     ".lem-config.yaml.docker": _NO_CONTAINERS,
     ".lem-config.yaml.images": _NO_CONTAINERS,
-    ".lem-config.yaml.carbon": "no effect in this version",
 }
 """What is accepted and changes nothing yet."""
 

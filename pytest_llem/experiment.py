@@ -186,7 +186,9 @@ class Experiment:
     )
     slo: Slo = described(Slo(), "what a request must keep to, to count for goodput")
     warmup: Warmup | Literal["none"] = described(Warmup(), "requests before the measurement")
-    idle: Seconds | Literal["none"] = described(30.0, "seconds of idle power, or none")
+    idle: Seconds | Literal["none"] = described(
+        30.0, "seconds of idle power, measured once for a loaded state, or none"
+    )
     precision: Fraction | None = described(
         None, "relative uncertainty of the energy to reach by repeating"
     )

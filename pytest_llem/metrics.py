@@ -32,7 +32,7 @@ class Metric:
     @property
     def uses_energy(self) -> bool:
         """Whether the metric is only as good as an energy reading."""
-        return self.unit in {"J", "W", "1/J"}
+        return self.unit in {"J", "W", "1/J"} or self.name in {"carbon_g", "cost"}
 
 
 _LATENCIES = {
@@ -45,12 +45,18 @@ _LATENCIES = {
 _SINGLE = (
     Metric("energy_j", "J", "energy of the experiment's own devices over the measured window"),
     Metric("net_energy_j", "J", "energy above idle; may be negative"),
+    Metric("energy_to_idle_j", "J", "energy, and what the devices drew after it until idle again"),
     Metric("idle_energy_j", "J", "idle power times duration"),
+    Metric("cpu_energy_j", "J", "energy of the processors; on a CPU the same as energy_j"),
+    Metric("dram_energy_j", "J", "energy of the host's memory, where it has a counter of its own"),
     Metric("energy_per_output_token_j", "J", "energy per generated token"),
     Metric("net_energy_per_output_token_j", "J", "energy above idle per generated token"),
     Metric("energy_per_token_j", "J", "energy per token, input and output"),
     Metric("energy_per_request_j", "J", "energy per request"),
+    Metric("prefill_energy_per_input_token_j", "J", "energy of the prefill per input token"),
+    Metric("decode_energy_per_output_token_j", "J", "energy of decoding per generated token"),
     Metric("power_mean_w", "W", "energy divided by duration"),
+    Metric("power_peak_w", "W", "greatest power of the experiment's own devices"),
     Metric("idle_power_w", "W", "power with the engine loaded and no request"),
     Metric("output_tokens_per_s", "1/s", "generated tokens per second"),
     Metric("total_tokens_per_s", "1/s", "input and output tokens per second"),
@@ -60,6 +66,9 @@ _SINGLE = (
     Metric("duration_s", "s", "length of the measured window"),
     Metric("load_s", "s", "time to load the engine"),
     Metric("peak_memory_bytes", "bytes", "peak memory of the device over the measured window"),
+    Metric("temperature_max_c", "°C", "temperature of the warmest of the experiment's own devices"),
+    Metric("carbon_g", "g", "CO2 equivalent of the energy: intensity × PUE"),
+    Metric("cost", "currency", "price of the energy, PUE included"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _SINGLE} | {
@@ -77,8 +86,12 @@ def show(value: float, unit: str) -> str:
     """A value for reading: three significant digits, with a prefix where the unit takes one.
 
     Counts per second and per joule are written out: nobody reads kilotokens. The same goes for
-    seconds: nobody reads kiloseconds.
+    seconds: nobody reads kiloseconds. A cost has the currency of the price, which nobody names.
     """
+    if unit == "currency":
+        return _digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    if unit == "°C":
+        return f"{_digits(value)} °C"
     if unit.startswith("1/"):
         shown = _digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
         return f"{shown}{unit[1:]}"

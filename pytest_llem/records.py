@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = [
+    "IDLE_LASTS_S",
     "WORST_FIRST",
     "Failure",
     "Figure",
+    "Idle",
+    "IdlePower",
     "Judgement",
     "Measurement",
     "Quality",
@@ -30,6 +33,9 @@ Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
 
 WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
 """A figure made of several is as good as the worst of them."""
+
+IDLE_LASTS_S = 600.0
+"""Idle power that is older than this is measured anew."""
 
 Judgement = Literal["passed", "failed", "skipped"]
 
@@ -80,6 +86,45 @@ class ToIdle:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdlePower:
+    """Mean power of one domain with the engine loaded and no request.
+
+    Attributes:
+        power_w: null where it could not be measured; then ``reason`` says why.
+        uncertainty_w: standard uncertainty (one sigma), without the systematic part.
+        systematic: relative systematic uncertainty, as in a reading.
+    """
+
+    domain: str
+    meter: str
+    method: Literal["counter", "power", "estimate"]
+    power_w: float | None = None
+    uncertainty_w: float | None = None
+    systematic: float = 0.0
+    quality: Quality = "ok"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idle:
+    """The idle power that a measurement's figures are made with, and where it comes from.
+
+    Attributes:
+        powers: one for each domain that was read.
+        duration_s: how long it was measured.
+        age_s: from the end of that to the beginning of the measured window.
+        origin: the measurement that it was made in, where that is an earlier one: ``name c1``.
+        drifted: whether a device of the experiment drew something else just before the window.
+    """
+
+    powers: tuple[IdlePower, ...]
+    duration_s: float
+    age_s: float = 0.0
+    origin: str | None = None
+    drifted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A phase of a measurement: ``load idle warmup measure close``."""
 
@@ -121,10 +166,19 @@ class TraceSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """The value of a metric in one measurement; null comes with a reason."""
+    """The value of a metric in one measurement; null comes with a reason.
+
+    Attributes:
+        value: in the metric's unit, as both uncertainties are.
+        uncertainty: standard uncertainty (one sigma), without the systematic part; null where
+            nothing is known of it.
+        systematic: what the meter's own error, its gain, may amount to: the same in each cycle,
+            so that more cycles don't make it smaller. Null for what no meter reads.
+    """
 
     value: float | None
     uncertainty: float | None = None
+    systematic: float | None = None
     quality: Quality = "ok"
     reason: str | None = None
 
@@ -138,6 +192,7 @@ class Measurement:
         integrity: what casts doubt on the figures; empty when all is well.
         tokens: counts of ``requests``, ``input`` and ``output`` tokens.
         tokens_sha256: over all generated token ids: equal runs give equal digests.
+        idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
         conditions: the state of its GPUs before and after the window; empty for other devices.
@@ -153,6 +208,7 @@ class Measurement:
     tokens_sha256: str
     integrity: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    idle: Idle | None = None
     testbed: Mapping[str, Any] = field(default_factory=dict)
     subject: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
@@ -191,7 +247,12 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of one limit of a gate."""
+    """The outcome of one limit of a gate.
+
+    Attributes:
+        measured: median of the cycles; null where there is none.
+        quality: of what was judged, so that an estimate isn't taken for a measurement.
+    """
 
     metric: str
     outcome: Judgement
@@ -199,6 +260,7 @@ class Verdict:
     limit: str
     reason: str
     where: str = ""
+    quality: Quality = "ok"
 
     @property
     def text(self) -> str:

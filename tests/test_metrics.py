@@ -18,6 +18,9 @@ SUFFIXES = {
     "_w": "W",
     "_s": "s",
     "_bytes": "bytes",
+    "_c": "°C",
+    "_g": "g",
+    "cost": "currency",
 }
 
 
@@ -53,14 +56,22 @@ def test_energy_power_and_tokens_per_joule_use_energy() -> None:
     assert {name for name, metric in METRICS.items() if metric.uses_energy} == {
         "energy_j",
         "net_energy_j",
+        "energy_to_idle_j",
         "idle_energy_j",
+        "cpu_energy_j",
+        "dram_energy_j",
         "energy_per_output_token_j",
         "net_energy_per_output_token_j",
         "energy_per_token_j",
         "energy_per_request_j",
+        "prefill_energy_per_input_token_j",
+        "decode_energy_per_output_token_j",
         "power_mean_w",
+        "power_peak_w",
         "idle_power_w",
         "output_tokens_per_j",
+        "carbon_g",
+        "cost",
     }
 
 
@@ -98,6 +109,14 @@ def test_energy_power_and_tokens_per_joule_use_energy() -> None:
         (1234.5, "1/s", "1,234/s"),
         (1234567.0, "1/s", "1,234,567/s"),
         (0.25, "1/J", "0.25/J"),
+        # a temperature and a price take no prefix
+        (61.0, "°C", "61.0 °C"),
+        (0.0, "°C", "0.00 °C"),
+        (0.0123, "g", "12.3 mg"),
+        (1500.0, "g", "1.50 kg"),
+        (0.0, "currency", "0.00"),
+        (0.000123, "currency", "0.000123"),
+        (1234.5, "currency", "1,234"),
         # edges: what rounds up takes the next prefix
         (999.4e-3, "s", "999 ms"),
         (999.6e-3, "s", "1.00 s"),

@@ -15,10 +15,14 @@ from pytest_llem.experiment import Experiment, Prompts, Warmup
 from pytest_llem.records import (
     Failure,
     Figure,
+    Idle,
+    IdlePower,
     Measurement,
     Reading,
     RequestTiming,
     Summary,
+    ToIdle,
+    TraceSummary,
     Verdict,
     Window,
 )
@@ -52,7 +56,12 @@ READINGS = st.builds(
     reason=st.none() | st.text(),
 )
 FIGURES = st.builds(
-    Figure, value=MAYBE, uncertainty=MAYBE, quality=QUALITY, reason=st.none() | st.text()
+    Figure,
+    value=MAYBE,
+    uncertainty=MAYBE,
+    systematic=MAYBE,
+    quality=QUALITY,
+    reason=st.none() | st.text(),
 )
 
 
@@ -73,6 +82,15 @@ FIGURES = st.builds(
         timing(0.0, 1.0, 2.0),
         timing(0.0),
         Figure(value=None),
+        Figure(value=1.0, uncertainty=0.1, systematic=0.05),
+        reading(before_w=1.0, to_idle=ToIdle(above_j=2.0, uncertainty_j=0.1, settled_s=0.2)),
+        Idle(
+            powers=(IdlePower(domain="cpu:0", meter="m", method="counter", power_w=1.0),),
+            duration_s=30.0,
+            age_s=5.0,
+            origin="a c1",
+        ),
+        TraceSummary(peak_w=300.0, temperature_max_c=60.0, samples=7),
         Failure(kind="raised", message="x"),
         Summary(n=1, median=1.0, mean=1.0, low=1.0, high=1.0),
         verdict(),

@@ -9,6 +9,7 @@ it as from a counter (``edges``). Nothing is averaged over a time it doesn't bel
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["Mean", "at_rest", "counter", "find_span"]
 
 _SPANS = 40
 _ALIKE = 0.02
+_CALM = 0.03
 _REST = 3
 
 
@@ -36,8 +38,8 @@ class Mean:
         return (self.lo_s + self.hi_s) / 2
 
 
-def at_rest(means: Sequence[Mean], count: int = _REST) -> bool:
-    """Whether the last readings are all alike."""
+def at_rest(means: Sequence[Mean], count: int) -> bool:
+    """Whether there are so many readings, and the last of them are all alike."""
     powers = [mean.power_w for mean in means[-count:]]
     return len(powers) == count and max(powers) - min(powers) <= _ALIKE * max(powers)
 
@@ -48,7 +50,7 @@ def counter(
     """What a counter would have shown at each reading.
 
     Args:
-        means: every reading, from a rest before ``start_s`` on.
+        means: every reading, from a rest of a span before ``start_s`` on.
         start_s: until when power was at rest, as the last reading before shows it.
         period_s: from reading to reading.
         span_s: over which a reading is the mean.
@@ -58,12 +60,13 @@ def counter(
         that others are made of, or there is no rest to begin with.
     """
     before = [mean for mean in means if mean.time_s <= start_s]
-    if not at_rest(before):
+    steps = max(1, round(span_s / period_s))
+    # A load that is over goes on in the readings, all the same height, for as long as a span.
+    if not at_rest(before, steps + _REST):
         return None
     rest_w, base_s = before[-1].power_w, before[-1].time_s
     known: dict[int, float] = {}
     ticks: list[Tick] = []
-    steps = max(1, round(span_s / period_s))
     for mean in means:
         number = round((mean.time_s - base_s) / period_s)
         joules = rest_w * (mean.time_s - base_s)
@@ -95,7 +98,7 @@ def find_span(means: Sequence[Mean], start_s: float, end_s: float, period_s: flo
     Returns:
         Seconds; None where the readings don't tell.
     """
-    if not at_rest(means):
+    if not at_rest(means, _REST):
         return None
     rest_w = means[-1].power_w
     peak_w = max(mean.power_w for mean in means)
@@ -109,11 +112,11 @@ def find_span(means: Sequence[Mean], start_s: float, end_s: float, period_s: flo
             break
         powers = [
             (after.joules - before.joules) / (after.time_s - before.time_s)
-            for before, after in zip(behind, behind[1:], strict=False)
+            for before, after in itertools.pairwise(behind)
         ]
         swing_w = math.sqrt(sum((power - rest_w) ** 2 for power in powers) / len(powers))
         scored.append((swing_w, steps))
     if not scored:
         return None
     swing_w, steps = min(scored)
-    return steps * period_s if swing_w < 0.1 * (peak_w - rest_w) else None
+    return steps * period_s if swing_w < _CALM * (peak_w - rest_w) else None

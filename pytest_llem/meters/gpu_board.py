@@ -16,6 +16,9 @@ __all__ = ["Board", "Counters"]
 
 _UNIT_J = 0.001
 _BITS_32 = 2**32
+_ABSENT = {3, 13}
+"""NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND"""
+
 _UNKNOWN_LIMIT_W = 1000.0
 
 _POWER_INSTANT = 186
@@ -58,7 +61,8 @@ class Board:
     Attributes:
         domain: ``gpu:<uuid>``.
         track: of its counter; None where that can't be read.
-        problem: why its energy can't be told, for good; empty where it can.
+        problem: why its energy can't be told by a counter, for good; empty where it can.
+        lacks_counter: that is the reason: the GPU has none.
         sees_part: by how many windows more its counter was seen to see only part of the time,
             than to see all of it.
         rest_s: when the last window ended.
@@ -73,9 +77,11 @@ class Board:
         self.track: Track | None = None
         self.sees_part = 0
         self.rest_s = -math.inf
+        self.lacks_counter = False
         try:
             self.problem = self._open(gpu)
         except library.NVMLError as error:
+            self.lacks_counter = getattr(error, "value", None) in _ABSENT
             self.problem = f"the energy counter can't be read: {gpus.reason_of(error)}"
         if not self.problem:
             self.track = Track(

@@ -7,6 +7,7 @@ A GPU's energy counter is renewed every 20 or 100 ms. Windows are aligned to its
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pytest_llem.extensions import Target
 from pytest_llem.meters import edges, sampled, ticks
 from pytest_llem.meters.edges import Attributed, Evidence
 from pytest_llem.meters.gpu_board import Board, Counters
+from pytest_llem.meters.mean_power import MeanPower, TraceMeans, Watch
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.records import Quality, Reading
 
@@ -58,10 +60,12 @@ class _End:
     Attributes:
         looks: of each domain, the first read.
         instants_w: of each domain, the sensor right behind the first tick.
+        by_power: of each domain that has no counter, its energy, or why it can't be told.
     """
 
     looks: dict[str, Look] = field(default_factory=dict)
     instants_w: dict[str, float | None] = field(default_factory=dict)
+    by_power: dict[str, Attributed | str] = field(default_factory=dict)
 
 
 class NvmlMeter:
@@ -71,7 +75,11 @@ class NvmlMeter:
     estimates = False
 
     def __init__(
-        self, target: Target, library: Counters | None = None, clock: Clock = time
+        self,
+        target: Target,
+        library: Counters | None = None,
+        clock: Clock = time,
+        watch: Callable[[Sequence[str]], Watch] = TraceMeans,
     ) -> None:
         """Find the target's GPUs and probe their counters, all at the same time.
 
@@ -79,8 +87,10 @@ class NvmlMeter:
             target: what to measure.
             library: ``pynvml``, or a test's own.
             clock: the module ``time``, or a test's own.
+            watch: collects power readings of the GPUs of some UUIDs, where there is no counter.
         """
         self._clock = clock
+        self._power: MeanPower | None = None
         self.domains: Sequence[str] = ()
         self.reason = ""
         self._boards: list[Board] = []
@@ -105,6 +115,10 @@ class NvmlMeter:
         boards = self._readable
         for track, problem in ticks.probe(list(boards), clock).items():
             boards[track].problem = problem
+        lacking = [board.domain for board in self._boards if board.lacks_counter]
+        if lacking:
+            uuids = [domain.removeprefix("gpu:") for domain in lacking]
+            self._power = MeanPower(lacking, watch(uuids), clock)
 
     @property
     def _readable(self) -> dict[Track, Board]:
@@ -127,6 +141,8 @@ class NvmlMeter:
             at_rest = len(found) > 1 and found[-1].agrees(found[-2])
             return bool(fresh) and (at_rest or len(fresh) >= _BEFORE)
 
+        if exact and self._power is not None:
+            self._power.begin()
         if exact:
             self._gather(boards, enough, _BEFORE + 2)
         for track, board in boards.items():
@@ -149,6 +165,8 @@ class NvmlMeter:
                 board.rest_s = look.lo_s
         if token.exact:
             self._settle(token, boards, end)
+            if self._power is not None:
+                end.by_power = self._power.end(start_s, end_s)
         return [self._reading(board, token, end, start_s, end_s) for board in self._boards]
 
     def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
@@ -183,6 +201,8 @@ class NvmlMeter:
         self, board: Board, token: _Start, end: _End, start_s: float, end_s: float
     ) -> Reading:
         track, domain = board.track, board.domain
+        if board.lacks_counter and token.exact:
+            return self._by_power(domain, end.by_power.get(domain, _UNSEEN), end_s - start_s)
         if board.problem or track is None or domain not in end.looks:
             return self._unmeasured(domain, board.problem or _UNSEEN)
         look, before = end.looks[domain], token.before.get(domain, [])
@@ -234,6 +254,26 @@ class NvmlMeter:
             before_w=found.before.power_w if found.before else None,
         )
 
+    def _by_power(self, domain: str, found: Attributed | str, duration_s: float) -> Reading:
+        """The reading of a GPU that has no counter."""
+        if isinstance(found, str) or found.energy_j <= 0:
+            reason = found if isinstance(found, str) else _TOO_SHORT
+            return dataclasses.replace(self._unmeasured(domain, reason), method="power")
+        relative = found.uncertainty_j / found.energy_j
+        short = f"±{relative:.1%}: a window of {duration_s:.3g} s is short for readings of power"
+        return Reading(
+            domain=domain,
+            meter=self.name,
+            method="power",
+            energy_j=found.energy_j,
+            uncertainty_j=found.uncertainty_j,
+            systematic=GAIN,
+            quality="short" if relative > _SHORT else "ok",
+            reason=short if relative > _SHORT else None,
+            to_idle=found.to_idle,
+            before_w=found.before.power_w if found.before else None,
+        )
+
     def _rough(self, track: Track, domain: str, start: Look | None, end: Look) -> Reading:
         """The difference of two reads, each up to a period old."""
         if start is None:
@@ -258,7 +298,10 @@ class NvmlMeter:
         )
 
     def close(self) -> None:
-        """Close NVML."""
+        """Close NVML, and end what watches power."""
+        if self._power is not None:
+            self._power.close()
+            self._power = None
         library, self._library = self._library, None
         if library is not None:
             with contextlib.suppress(library.NVMLError):

@@ -16,9 +16,11 @@ from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.run import Run
 from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
+from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import converse
+from pytest_llem.study.identity import engine_key
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
@@ -117,11 +119,16 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
             argument=turn.runner.argument,
             environment=experiment.env,
         )
+        loaded = (engine_key(experiment, turn.runner), experiment.worker)
+        idle = run.idles.get(loaded, experiment)
         transport = find(RUNNERS, turn.runner.mode)().start(launch)
-        measurement = converse(transport, experiment, turn.planned.digest, cycle, watcher)
+        measurement = converse(
+            transport, experiment, turn.planned.digest, cycle, watcher, idle=idle
+        )
+        run.idles.keep(loaded, measurement)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
-    return measurement, f"raw/{name}" if name else None
+    return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
 
 
 def _failure(error: WorkerError) -> Failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,12 @@ import pytest
 from pytest_llem.plugin.collect import ExperimentNode, GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.records import IDLE_LASTS_S
 from pytest_llem.reports.plan import StudyPlan, Turn, lines
 from pytest_llem.results import journal
 from pytest_llem.runners.fetch import Stock, Supply
 from pytest_llem.runners.thermal import Place, gap_s
+from pytest_llem.study.identity import engine_key
 
 __all__ = ["show"]
 
@@ -121,6 +123,7 @@ def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[T
         for position, planned in enumerate(study.experiments)
     }
     known = _known(config, {_identity(node) for node, _ in cycles})
+    idles = _Idles()
     found: dict[Path, list[Turn]] = {}
     previous: Place | None = None
     for node, cycle in cycles:
@@ -134,11 +137,40 @@ def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[T
             gap_s=gap_s(previous, place, gaps.between_experiments, gaps.between_cycles),
             thermal=gaps.mode == "thermal",
         )
-        if (busy_s := known.get(_identity(node))) is not None:
+        busy_s = known.get(_identity(node))
+        turn = dataclasses.replace(turn, shares_idle=idles.is_known(turn, busy_s or 0.0))
+        if busy_s is not None:
             turn = dataclasses.replace(turn, known_s=busy_s + turn.idle_s)
         found.setdefault(node.path, []).append(turn)
         previous = place
     return found
+
+
+class _Idles:
+    """Which measurements would find their idle power measured already.
+
+    What isn't known to take time takes none here, so that the plan is the least there is to do.
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._known: dict[Hashable, tuple[float, float]] = {}
+
+    def is_known(self, turn: Turn, busy_s: float) -> bool:
+        """Whether the next measurement would; ``busy_s`` is what it takes beside idle and gap."""
+        experiment = turn.experiment
+        if not turn.thermal:
+            self._now_s += turn.gap_s
+        begun_s, self._now_s = self._now_s, self._now_s + busy_s
+        if experiment.idle == "none":
+            return False
+        key = (engine_key(experiment, turn.runner), experiment.worker, experiment.meters)
+        length_s, ended_s = self._known.get(key, (0.0, 0.0))
+        if length_s >= experiment.idle and begun_s - ended_s <= IDLE_LASTS_S:
+            return True
+        self._now_s += experiment.idle
+        self._known[key] = (experiment.idle, begun_s + experiment.idle)
+        return False
 
 
 def _identity(node: ExperimentNode) -> _Identity:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
 from pytest_llem.reports import files, json_report, points, terminal
@@ -17,7 +18,7 @@ from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
-from pytest_llem.wire import from_dict
+from pytest_llem.wire import from_dict, to_dict
 
 __all__ = ["Reporting", "receive", "register", "show", "shown"]
 
@@ -142,7 +143,10 @@ class Reporting:
         data = json_report.document(
             self._collected,
             session=self._config.stash[SESSION_NAME],
-            environment=environment(self._config.rootpath),
+            environment={
+                **environment(self._config.rootpath),
+                "carbon": to_dict(Choices(self._config).user.settings.carbon),
+            },
             exit_status=int(session.exitstatus),
             notices=list(self._notices),
             skipped_points=self._skipped_points,

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
-from pytest_llem.plugin.session import results_folder
+from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.results.idle import IdleStore
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 
@@ -23,6 +24,8 @@ class Run:
         rests: gaps between measurements.
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
+        idles: idle power that was measured already.
+        carbon: what a joule costs here, by the user's own settings.
         outcomes: (study file, experiment) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
     """
@@ -31,6 +34,8 @@ class Run:
         """Read the options."""
         self.config = config
         self.rests = Rests(config)
+        self.idles = IdleStore()
+        self.carbon = config.stash[KEY].choices.user.settings.carbon
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import show
 from pytest_llem.runners.fetch import Supply
 from pytest_llem.study.checks import NOT_YET
+from pytest_llem.study.identity import engine_key
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.schedule import balance
 
-__all__ = ["StudyPlan", "Turn", "engine_key", "lines"]
+__all__ = ["StudyPlan", "Turn", "lines"]
 
 _WIDTH = 80
 _INDENT = " " * 15
@@ -36,6 +36,7 @@ class Turn:
         gap_s: rest before it; the longest that it may take where it is ``thermal``.
         known_s: how long it took in earlier sessions, with the idle phase that it would have now;
             None where they didn't make it.
+        shares_idle: it takes its idle power from an earlier one.
     """
 
     experiment: Experiment
@@ -45,11 +46,13 @@ class Turn:
     gap_s: float = 0.0
     thermal: bool = False
     known_s: float | None = None
+    shares_idle: bool = False
 
     @property
     def idle_s(self) -> float:
         """Length of its idle phase."""
-        return 0.0 if self.experiment.idle == "none" else self.experiment.idle
+        idle = self.experiment.idle
+        return 0.0 if self.shares_idle or idle == "none" else idle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,30 +186,14 @@ def _not_made(plan: StudyPlan) -> Iterator[str]:
 # --- engines -------------------------------------------------------------------------------
 
 
-def engine_key(turn: Turn) -> Hashable:
-    """What two measurements share whose engine may be the same."""
-    experiment = turn.experiment
-    return (
-        experiment.backend,
-        experiment.model,
-        experiment.revision,
-        experiment.weights,
-        experiment.dtype,
-        experiment.device,
-        experiment.devices,
-        experiment.tensor_parallel,
-        experiment.pipeline_parallel,
-        json.dumps([experiment.options, experiment.env], sort_keys=True),
-        # Random weights are drawn with it.
-        experiment.seed if experiment.weights == "random" else None,
-        turn.runner.value,
-    )
+def _engine(turn: Turn) -> Hashable:
+    return engine_key(turn.experiment, turn.runner)
 
 
 def _load_count(turns: Sequence[Turn]) -> int:
     kept = (
         after.experiment.worker == before.experiment.worker == "reuse"
-        and engine_key(after) == engine_key(before)
+        and _engine(after) == _engine(before)
         for before, after in pairwise(turns)
     )
     return len(turns) - sum(kept)
@@ -215,7 +202,7 @@ def _load_count(turns: Sequence[Turn]) -> int:
 def _loads(turns: Sequence[Turn]) -> str:
     now = _load_count(turns)
     in_study_order = sorted(turns, key=lambda turn: turn.position)
-    least = sum(1 for _ in groupby(map(engine_key, in_study_order)))
+    least = sum(1 for _ in groupby(map(_engine, in_study_order)))
     if least == now:
         return str(now)
     return f"{now}; {least} with order: sequential and worker: reuse ({NOT_YET})"

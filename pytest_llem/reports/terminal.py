@@ -19,6 +19,14 @@ _COLUMNS = {
 """Heading to metric; each shows the median of the cycles."""
 
 
+_MARKS = {
+    "estimated": ("est.", "estimated, not measured"),
+    "short": ("short", "the measured window is short for the meter"),
+    "degraded": ("degr.", "a degraded reading"),
+}
+"""Quality to the word that stands behind a figure of that quality, and what it means."""
+
+
 def lines(collected: Collected) -> Iterator[str]:
     """A table for each study, then what needs saying below it."""
     notes: dict[str, None] = {}
@@ -33,7 +41,8 @@ def lines(collected: Collected) -> Iterator[str]:
         yield ""
     for gate in collected.gates:
         for verdict in gate.verdicts:
-            if verdict.outcome != "passed" or "within noise" in verdict.reason:
+            doubtful = "within noise" in verdict.reason or verdict.quality != "ok"
+            if verdict.outcome != "passed" or doubtful:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
 
@@ -61,9 +70,10 @@ def _cell(metric: str, summary: Summary | None, notes: dict[str, None]) -> str:
     text = show(summary.median, METRICS[metric].unit)
     if METRICS[metric].unit == "1/s":
         text = text.removesuffix("/s")
-    if summary.quality == "estimated":
-        notes[f"est. = estimated, not measured: {summary.reason}"] = None
-        text += " est."
+    if summary.quality in _MARKS:
+        mark, meaning = _MARKS[summary.quality]
+        notes[f"{mark} = {meaning}: {summary.reason}"] = None
+        text += f" {mark}"
     return text
 
 

@@ -124,6 +124,7 @@ def _verdict(limit: Limit, outcome: Judgement, summary: Summary, text: str) -> V
         limit=_bounds(limit),
         reason=text,
         where=limit.where,
+        quality=summary.quality,
     )
 
 

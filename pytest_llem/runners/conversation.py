@@ -13,7 +13,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Measurement
+from pytest_llem.records import Idle, Measurement
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 
@@ -77,6 +77,7 @@ def converse(
     cycle: int,
     listener: Listener | None = None,
     patience: Patience = Patience(),
+    idle: Idle | None = None,
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
@@ -87,6 +88,7 @@ def converse(
         cycle: from 1.
         listener: hears of progress and raw series.
         patience: how long to wait for it.
+        idle: power of the same loaded state, measured lately; the worker need not measure it then.
 
     Raises:
         EngineMissing: when the worker has no engine for the backend.
@@ -94,7 +96,7 @@ def converse(
     """
     conversation = _Conversation(transport, experiment, listener or Listener(), patience)
     try:
-        measurement = conversation.measurement(digest, cycle)
+        measurement = conversation.measurement(digest, cycle, idle)
     except BaseException:
         transport.stop(0.0)
         raise
@@ -132,7 +134,7 @@ class _Conversation:
         self._heard = self._begun
         self._log_size = 0
 
-    def measurement(self, digest: str, cycle: int) -> Measurement:
+    def measurement(self, digest: str, cycle: int, idle: Idle | None) -> Measurement:
         """Handshake, request, and frames until the result."""
         self._check_hello(self._next())
         self._allow(self._experiment.load_timeout_s)
@@ -141,6 +143,7 @@ class _Conversation:
             "experiment": to_dict(self._experiment),
             "digest": digest,
             "cycle": cycle,
+            "idle": idle and to_dict(idle),
         }
         self._transport.send(json.dumps(request).encode() + b"\n")
         self._requested = True

@@ -7,15 +7,16 @@ import json
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import NOT_IN_DIGEST, Experiment
 from pytest_llem.wire import to_dict
 
-__all__ = ["NAME", "digest", "name_of", "resolve_path", "same_as"]
+__all__ = ["NAME", "digest", "engine_key", "name_of", "resolve_path", "same_as"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What an experiment may be called: pytest's own syntax uses the other characters."""
@@ -89,6 +90,25 @@ def same_as(experiment: Experiment) -> tuple[Any, ...]:
     if len(text) > _LONGEST:  # one is kept for each point of a grid
         text = hashlib.sha256(text.encode()).hexdigest()
     return (_values(experiment), experiment.devices, text)
+
+
+def engine_key(experiment: Experiment, runner: RunnerSpec) -> Hashable:
+    """What two measurements share whose engine may be the same."""
+    return (
+        experiment.backend,
+        experiment.model,
+        experiment.revision,
+        experiment.weights,
+        experiment.dtype,
+        experiment.device,
+        experiment.devices,
+        experiment.tensor_parallel,
+        experiment.pipeline_parallel,
+        json.dumps([experiment.options, experiment.env], sort_keys=True),
+        # Random weights are drawn with it.
+        experiment.seed if experiment.weights == "random" else None,
+        runner.value,
+    )
 
 
 def digest(experiment: Experiment) -> str:

@@ -151,7 +151,7 @@ class Carbon:
 
     intensity_g_per_kwh: Factor | None = described(None, "grams of CO2 equivalent per kWh")
     pue: Annotated[float, Rule(ge=1, allow_inf_nan=False, strict=True)] | None = described(
-        None, "power usage effectiveness of the data centre"
+        None, "power usage effectiveness of the data centre; 1 if not set"
     )
     price_per_kwh: Factor | None = described(None, "price of a kWh, in any currency")
 

@@ -21,6 +21,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, Target, find, names
+from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.measure import measure
@@ -73,7 +74,10 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
         if request is None:
             return lifeline.LOST
         experiment = from_dict(Experiment, request["experiment"])
-        measurement = measure(experiment, request["digest"], request["cycle"], backend, frames.send)
+        idle = None if request.get("idle") is None else from_dict(Idle, request["idle"])
+        measurement = measure(
+            experiment, request["digest"], request["cycle"], backend, frames.send, idle
+        )
         data = to_dict(measurement)
         frames.send("result", measurement=data, sha256=checksum(data))
     except Exception as error:

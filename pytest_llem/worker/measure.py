@@ -11,11 +11,12 @@ from typing import Any
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
-from pytest_llem.records import Measurement, Reading, RequestTiming, Window
+from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, Window
 from pytest_llem.wire import to_dict
-from pytest_llem.worker import workload
+from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
-from pytest_llem.worker.figures import Facts, figures
+from pytest_llem.worker.facts import Facts
+from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
 from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 
@@ -66,17 +67,63 @@ class Phases:
         return next(window for window in reversed(self.windows) if window.phase == name)
 
 
+class _Rest:
+    """Idle power of one measurement: the known one where it does, else measured."""
+
+    def __init__(self, experiment: Experiment, known: Idle | None, begun_s: float) -> None:
+        """``begun_s`` is when the known one was as old as it says."""
+        self._wanted = experiment.idle
+        self._known = known
+        self._right_s = begun_s
+        self._idle: Idle | None = None
+
+    def settle(self, phases: Phases) -> None:
+        """Take or measure it, with the engine loaded and no request made."""
+        if self._wanted == "none":
+            return
+        now_s = time.monotonic()
+        passed_s = now_s - self._right_s
+        self._right_s = now_s
+        self._idle = idle.shared(self._known, self._wanted, phases.meters, passed_s)
+        if self._idle is None:
+            with phases.phase("idle"):
+                time.sleep(self._wanted)
+            window = phases.last("idle")
+            self._idle = idle.measured(window)
+            self._right_s = window.start_s + window.duration_s
+
+    def checked(self, window: Window, prefix: str) -> tuple[Idle | None, tuple[str, ...]]:
+        """It with its age at the measured window, and warnings where it doesn't hold there."""
+        return idle.checked(self._idle, window, prefix, self._right_s)
+
+
 def measure(
-    experiment: Experiment, digest: str, cycle: int, backend: Backend, emit: Emit
+    experiment: Experiment,
+    digest: str,
+    cycle: int,
+    backend: Backend,
+    emit: Emit,
+    known: Idle | None = None,
 ) -> Measurement:
     """Measure one experiment once.
+
+    Args:
+        experiment: what to measure.
+        digest: of the experiment.
+        cycle: from 1.
+        backend: that has the engine.
+        emit: sends frames.
+        known: idle power of the same loaded state, measured lately; measured anew where it
+            doesn't do here.
 
     Raises:
         LlemError: for what the experiment asks and this host can't do.
         Exception: whatever the engine raises.
     """
+    begun_s = time.monotonic()
     with watched(experiment, emit) as surroundings:
-        return _measured(experiment, digest, cycle, backend, emit, surroundings)
+        rest = _Rest(experiment, known, begun_s)
+        return _measured(experiment, digest, cycle, backend, emit, surroundings, rest)
 
 
 def _measured(
@@ -86,6 +133,7 @@ def _measured(
     backend: Backend,
     emit: Emit,
     surroundings: Surroundings,
+    rest: _Rest,
 ) -> Measurement:
     phases = Phases(emit)
     with phases.phase("load"):
@@ -94,7 +142,8 @@ def _measured(
     facts = engine.facts()
     surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
-    warnings = _prepare(experiment, engine, facts.vocab_size, phases)
+    rest.settle(phases)
+    warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
     with surroundings.around():
         completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
     with phases.phase("close"):
@@ -102,19 +151,25 @@ def _measured(
     for meter in phases.meters:
         meter.close()
     observed = surroundings.observed(phases.last("measure"))
-    send_series([completion.timing for completion in completions], emit)
+    timings = [completion.timing for completion in completions]
+    send_series(timings, emit)
     send_trace(observed.rows, emit)
     totals = Facts.of(completions, peak, facts.device, missing)
+    resting, drifts = rest.checked(phases.last("measure"), totals.own_domain)
+    metrics = figures(
+        phases.windows, timings, totals, experiment.slo, idle=resting, trace=observed.trace
+    )
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=figures(phases.windows, [c.timing for c in completions], totals, experiment.slo),
+        metrics=metrics,
         tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
         tokens_sha256=tokens_sha256(completions),
         integrity=check(experiment, completions),
-        warnings=(*warnings, *observed.warnings),
+        warnings=(*warnings, *drifts, *observed.warnings),
+        idle=resting,
         testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
         subject={
             "backend": backend.name,
@@ -139,13 +194,10 @@ def _run(
     return completions, engine.peak_memory_bytes()
 
 
-def _prepare(
+def _warm_up(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
 ) -> tuple[str, ...]:
-    """Idle and warm-up of a loaded engine; returns warnings."""
-    if experiment.idle != "none":
-        with phases.phase("idle"):
-            time.sleep(experiment.idle)
+    """Warm-up of a loaded engine; returns warnings."""
     requests = workload.warmup(experiment, vocab_size)
     if requests is None or experiment.warmup == "none":
         return ()

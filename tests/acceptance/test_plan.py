@@ -48,7 +48,7 @@ def test_the_whole_plan(compare: Project) -> None:
         "               benchmarks/models/tiny: directory, random weights, 600 B",
         "  engine loads 4; 2 with order: sequential and worker: reuse (not in this",
         "                 version)",
-        "  asleep       idle 0.04 s, gaps 90 s",
+        "  asleep       idle 0.02 s, gaps 90 s",
         "  total        at least 90 s",
         "               no measurement known from earlier sessions",
     ]
@@ -143,13 +143,14 @@ def test_several_studies_are_planned_one_by_one_and_together(compare: Project) -
         "  models       some/model: left to the backend fake, size unknown",
         "  engine loads 1",
         # The study before it comes to an end here, so that there is a rest before its first.
-        "  asleep       idle 0.01 s, gaps 60 s",
+        # Idle power is that of the engine of the same model before.
+        "  asleep       no idle, gaps 60 s",
         "  total        at least 60 s",
         "               no measurement known from earlier sessions",
         "all 2 studies",
         "  5 measurements, 1 gate",
         "  engine loads 5",
-        "  asleep       idle 0.05 s, gaps 2.5 min",
+        "  asleep       idle 0.02 s, gaps 2.5 min",
         "  total        at least 2.5 min",
         "               no measurement known from earlier sessions",
     ]
@@ -158,13 +159,13 @@ def test_several_studies_are_planned_one_by_one_and_together(compare: Project) -
 def test_thermal_gaps_are_at_most_so_long(project: Project) -> None:
     project.study("experiments: [{id: a}, {id: b}]\nexecution: {cycles: 2}\n")
     found = plan(project.run("benchmarks", "--llem-plan", gaps=None))
-    assert "  asleep       idle 0.04 s, gaps at most 7 min (thermal)" in found
+    assert "  asleep       idle 0.01 s, gaps at most 7 min (thermal)" in found
 
 
 def test_options_that_change_a_study_change_its_plan(compare: Project) -> None:
     found = plan(compare.run("benchmarks", "--llem-plan", "--llem-cycles=5", gaps="7"))
     assert found[1] == "  2 experiments x 5 cycles = 10 measurements, 1 gate"
-    assert "  asleep       idle 0.1 s, gaps 63 s" in found
+    assert "  asleep       idle 0.02 s, gaps 63 s" in found
 
 
 def test_a_latin_square_that_is_not_balanced_is_said_to_be(project: Project) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from typing import Any
 
 import pytest
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.reports.plan import Turn, engine_key
+from pytest_llem.reports.plan import Turn
+from pytest_llem.study import identity
 from pytest_llem.study.keys import Execution
 from tests.reports.plans import DOCKER, row, study, turn, turns
 
 # --- engines --------------------------------------------------------------------------------
+
+
+def engine_key(made: Turn) -> Hashable:
+    return identity.engine_key(made.experiment, made.runner)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +136,7 @@ def test_times_are_as_people_say_them(seconds: float, text: str) -> None:
             "about 105 s",
         ),
         ([turn(known_s=50.0), turn(idle=5.0)], "idle 5 s, no gaps", "at least 55 s"),
+        ([turn(idle=5.0), turn(idle=5.0, shares_idle=True)], "idle 5 s, no gaps", "at least 5 s"),
         (
             [turn(known_s=50.0), turn(known_s=50.0, gap_s=300.0, thermal=True)],
             "no idle, gaps at most 5 min (thermal)",

@@ -94,6 +94,20 @@ def test_an_estimate_is_marked_and_the_mark_explained_once() -> None:
     assert found[4:] == ["", "est. = estimated, not measured: modelled"]
 
 
+@pytest.mark.parametrize(
+    ("quality", "mark", "meaning"),
+    [
+        ("short", "short", "the measured window is short for the meter"),
+        ("degraded", "degr.", "a degraded reading"),
+    ],
+)
+def test_a_doubtful_figure_is_marked_and_explained(quality: Any, mark: str, meaning: str) -> None:
+    doubtful = Figure(value=0.5, quality=quality, reason="few updates")
+    found = list(lines(Collected([measured(energy_per_output_token_j=doubtful)], [])))
+    assert f"500 mJ {mark}" in found[2]
+    assert found[4:] == [f"{mark} = {meaning}: few updates"]
+
+
 def test_what_was_not_measured_is_marked_and_explained() -> None:
     gone = unmeasured("no meter here reads a cuda device")
     found = list(lines(Collected([measured(energy_per_output_token_j=gone)], [])))
@@ -135,6 +149,14 @@ def test_cycles_that_failed_are_not_counted_as_measured() -> None:
         (
             verdict(reason="4.00 J ≤ 5.00 J (median of 3, within noise)"),
             ["a: gate passed: energy_j: 4.00 J ≤ 5.00 J (median of 3, within noise)"],
+        ),
+        (
+            verdict(reason="4.00 J ≤ 5.00 J (median of 3), estimated", quality="estimated"),
+            ["a: gate passed: energy_j: 4.00 J ≤ 5.00 J (median of 3), estimated"],
+        ),
+        (
+            verdict(reason="4.00 J ≤ 5.00 J, reading short: few updates", quality="short"),
+            ["a: gate passed: energy_j: 4.00 J ≤ 5.00 J, reading short: few updates"],
         ),
     ],
 )

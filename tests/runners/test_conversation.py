@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.extensions import Transport
-from pytest_llem.records import Measurement
+from pytest_llem.records import Idle, IdlePower, Measurement
 from pytest_llem.runners.conversation import Listener, Patience, Progress, converse
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
@@ -198,8 +198,17 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "experiment": to_dict(EXPERIMENT),
         "digest": DIGEST,
         "cycle": 1,
+        "idle": None,
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
+
+
+def test_idle_power_that_is_known_comes_with_the_request() -> None:
+    power = IdlePower(domain="cpu:0", meter="m", method="counter", power_w=7.0)
+    idle = Idle(powers=(power,), duration_s=30.0, age_s=9.0, origin="a c1")
+    transport = ScriptedTransport([hello() + RESULT], status=0)
+    converse(transport, EXPERIMENT, DIGEST, 1, idle=idle)
+    assert from_dict(Idle, json.loads(transport.sent)["idle"]) == idle
 
 
 def test_phases_need_not_be_listened_to() -> None:

@@ -188,7 +188,8 @@ class FixedMeter:
     name = "fixed"
     estimates = False
     quality: Quality = "ok"
-    reason: str | None = None
+    doubt: str | None = None
+    before_w: float | None = None
     method: Literal["counter"] = "counter"
 
     def __init__(self, target: Target) -> None:
@@ -211,7 +212,8 @@ class FixedMeter:
                 energy_j=energy_j,
                 uncertainty_j=None if energy_j is None else 0.01 * energy_j,
                 quality=self.quality,
-                reason=self.reason,
+                reason=self.doubt,
+                before_w=self.before_w,
             ),
         )
 
@@ -219,10 +221,17 @@ class FixedMeter:
 class ShortMeter(FixedMeter):
     name = "short"
     quality: Quality = "short"
-    reason = "the window is shorter than the counter's period"
+    doubt = "the window is shorter than the counter's period"
 
 
 class BrokenMeter(FixedMeter):
     name = "broken"
     quality: Quality = "unmeasured"
-    reason = "the counter went away"
+    doubt = "the counter went away"
+
+
+class WarmMeter(FixedMeter):
+    """Twice the power just before a window."""
+
+    name = "warm"
+    before_w = 20.0

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_llem.experiment import Slo
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import Figure, Reading, RequestTiming
-from pytest_llem.worker.figures import Facts, energy, figures, latencies, latency_figures
-from tests.builders import UNHURRIED, completion, reading, timing, window
+from pytest_llem.records import Figure, Reading, RequestTiming, ToIdle, TraceSummary
+from pytest_llem.worker.energy import energy
+from pytest_llem.worker.facts import Facts
+from pytest_llem.worker.figures import figures
+from pytest_llem.worker.idle import measured as idle_of
+from tests.builders import completion, reading, timing, window
 
 # Two requests of 4 input tokens; 3 and 2 output tokens.
 TIMINGS = [timing(0.0, 1.0, 1.5, 2.5), timing(0.5, 1.0, 1.25)]
@@ -32,20 +32,50 @@ def facts(**fields: Any) -> Facts:
     return Facts(**(base | fields))
 
 
+MEASURED = (
+    reading(
+        10.0,
+        uncertainty_j=3.0,
+        systematic=0.05,
+        before_w=1.5,
+        to_idle=ToIdle(above_j=9.0, uncertainty_j=0.5, settled_s=0.3),
+    ),
+    reading(6.0, domain="dram:0", uncertainty_j=1.0, systematic=0.1),
+)
+TRACE = TraceSummary(peak_w=8.0, temperature_max_c=61.0, samples=20)
+LATER = {
+    "prefill_energy_per_input_token_j": "phases: true was not asked for",
+    "decode_energy_per_output_token_j": "phases: true was not asked for",
+    "carbon_g": "no carbon intensity is given: set carbon: intensity_g_per_kwh in .lem-config.yaml",
+    "cost": "no price is given: set carbon: price_per_kwh in .lem-config.yaml",
+}
+"""What none of this knows, and why."""
+
+
+def nulls(found: dict[str, Figure]) -> set[str]:
+    """Metrics without a value that could have one."""
+    return {name for name, figure in found.items() if figure.value is None} - LATER.keys()
+
+
 def computed(
-    measured: tuple[Reading, ...] = (reading(10.0, uncertainty_j=3.0),),
-    idle: tuple[Reading, ...] | None = (reading(4.0, uncertainty_j=1.0),),
+    measured: tuple[Reading, ...] = MEASURED,
+    idle: tuple[Reading, ...] | None = (reading(4.0, uncertainty_j=1.0, systematic=0.05),),
     *,
     duration_s: float = 2.0,
     idle_s: float = 4.0,
     timings: list[RequestTiming] | None = None,
+    trace: TraceSummary | None = TRACE,
     **of_facts: Any,
 ) -> dict[str, Figure]:
     windows = [window("load", 7.0), window("measure", duration_s, *measured)]
-    if idle is not None:
-        windows.insert(1, window("idle", idle_s, *idle))
-    wanted = Slo(ttft_s=0.5)
-    return figures(windows, TIMINGS if timings is None else timings, facts(**of_facts), wanted)
+    return figures(
+        windows,
+        TIMINGS if timings is None else timings,
+        facts(**of_facts),
+        Slo(ttft_s=0.5),
+        idle=None if idle is None else idle_of(window("idle", idle_s, *idle)),
+        trace=trace,
+    )
 
 
 # --- every metric --------------------------------------------------------------------------
@@ -58,6 +88,11 @@ def computed(
         ("idle_power_w", 1.0),  # 4 J in 4 s
         ("idle_energy_j", 2.0),  # 1 W for 2 s
         ("net_energy_j", 8.0),
+        ("energy_to_idle_j", 12.0),  # 9 J above 1.5 W for 2 s
+        ("cpu_energy_j", 10.0),
+        ("dram_energy_j", 6.0),
+        ("power_peak_w", 8.0),
+        ("temperature_max_c", 61.0),
         ("energy_per_output_token_j", 2.0),
         ("net_energy_per_output_token_j", 1.6),
         ("energy_per_token_j", 10.0 / 13.0),
@@ -109,6 +144,9 @@ def test_every_metric_is_there_in_order() -> None:
         ("idle_power_w", 0.25),
         ("idle_energy_j", 0.5),
         ("net_energy_j", math.hypot(3.0, 0.5)),
+        ("energy_to_idle_j", 0.5),
+        ("cpu_energy_j", 3.0),
+        ("dram_energy_j", 1.0),
         ("energy_per_output_token_j", 0.6),
         ("net_energy_per_output_token_j", math.hypot(3.0, 0.5) / 5),
         ("energy_per_token_j", 3.0 / 13),
@@ -122,6 +160,33 @@ def test_every_metric_is_there_in_order() -> None:
 )
 def test_uncertainty_is_carried_along(name: str, uncertainty: float | None) -> None:
     assert computed()[name].uncertainty == pytest.approx(uncertainty)
+
+
+@pytest.mark.parametrize(
+    ("name", "systematic"),
+    [
+        ("energy_j", 0.5),
+        ("idle_power_w", 0.05),
+        ("idle_energy_j", 0.1),
+        ("net_energy_j", 0.4),  # one gain for both: its share of the difference
+        ("energy_to_idle_j", 0.6),
+        ("dram_energy_j", 0.6),
+        ("energy_per_output_token_j", 0.1),
+        ("net_energy_per_output_token_j", 0.08),
+        ("power_mean_w", 0.25),
+        ("output_tokens_per_j", 5 * 0.5 / 100),
+        ("output_tokens_per_s", None),
+        ("duration_s", None),
+        ("carbon_g", None),
+    ],
+)
+def test_the_meters_gain_is_carried_along(name: str, systematic: float | None) -> None:
+    assert computed()[name].systematic == pytest.approx(systematic)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_is_not_known_here_is_null_with_what_to_do(name: str) -> None:
+    assert computed()[name] == Figure(value=None, quality="unmeasured", reason=LATER[name])
 
 
 def test_facts_are_counted_by_the_engines_own_counts() -> None:
@@ -141,7 +206,8 @@ def test_readings_of_one_device_are_added_and_their_uncertainties_in_quadrature(
         reading(50.0, domain="cpu:0", uncertainty_j=9.0),
         reading(None, domain="dram:0", reason="gone"),
     ]
-    assert energy(readings, "gpu:", "") == Figure(value=3.0, uncertainty=5.0)
+    found = energy(readings, "gpu:", "").figure
+    assert found == Figure(value=3.0, uncertainty=5.0, systematic=0.0)
 
 
 @pytest.mark.parametrize(("device", "value"), [("cpu", 50.0), ("cuda", 3.0)])
@@ -182,6 +248,8 @@ def test_estimates_alone_make_every_figure_of_energy_estimated() -> None:
     estimate = reading(10.0, method="estimate", quality="estimated", reason="modelled")
     found = computed((estimate,), (estimate,))
     of_energy = {name for name, metric in METRICS.items() if metric.uses_energy}
+    # Of these there is none, estimated or not.
+    of_energy -= {"energy_to_idle_j", "dram_energy_j", "power_peak_w", *LATER}
     assert {name for name, figure in found.items() if figure.quality == "estimated"} == of_energy
     assert {found[name].reason for name in of_energy} == {"modelled"}
 
@@ -201,7 +269,7 @@ def test_a_doubtful_idle_reading_makes_the_net_energy_doubtful_only() -> None:
 
 def test_no_idle_phase_makes_what_needs_it_null() -> None:
     found = computed(idle=None)
-    null = {name for name, figure in found.items() if figure.value is None}
+    null = nulls(found)
     assert null == {
         "idle_power_w",
         "idle_energy_j",
@@ -259,13 +327,13 @@ def test_a_quotient_of_nothing_is_null_with_a_reason(
     of_facts: dict[str, Any], null: set[str]
 ) -> None:
     found = computed(**of_facts)
-    assert {name for name, figure in found.items() if figure.value is None} == null
+    assert nulls(found) == null
     assert all(found[name].reason and found[name].quality == "unmeasured" for name in null)
 
 
 def test_a_window_of_no_length_has_no_rates() -> None:
     found = computed(duration_s=0.0)
-    null = {name for name, figure in found.items() if figure.value is None}
+    null = nulls(found)
     assert null == {
         "output_tokens_per_s",
         "total_tokens_per_s",
@@ -277,77 +345,97 @@ def test_a_window_of_no_length_has_no_rates() -> None:
 
 
 def test_an_idle_phase_of_no_length_has_no_power() -> None:
-    assert computed(idle_s=0.0)["idle_power_w"].reason == "there were no seconds of idle"
+    assert computed(idle_s=0.0)["idle_power_w"].reason == "cpu:0: there was no idle time"
 
 
-# --- latency -------------------------------------------------------------------------------
+# --- energy until idle ---------------------------------------------------------------------
 
 
-def test_latencies_are_taken_from_all_requests() -> None:
-    assert latencies(TIMINGS) == {
-        "ttft": [1.0, 0.5],
-        "itl": [0.5, 1.0, 0.25],
-        "tpot": [0.75, 0.25],
-        "e2e": [2.5, 0.75],
-    }
+def to_idle(**fields: Any) -> Figure:
+    """That of a window of two seconds with one reading of 10 J."""
+    given = reading(10.0, **({"before_w": 1.0, "to_idle": ToIdle(above_j=9.0)} | fields))
+    return computed((given,))["energy_to_idle_j"]
+
+
+def test_without_a_tail_the_energy_to_idle_is_that_of_the_window() -> None:
+    # 10 J in 2 s at 1 W before: 8 J above it.
+    assert to_idle(to_idle=ToIdle(above_j=8.0, uncertainty_j=0.1, settled_s=0.0)).value == 10.0
+
+
+def test_when_it_settled_makes_no_difference_to_the_energy_to_idle() -> None:
+    values = {to_idle(to_idle=ToIdle(above_j=9.0, settled_s=s)).value for s in (0.1, 0.4, None)}
+    assert values == {11.0}
 
 
 @pytest.mark.parametrize(
-    ("suffix", "value"),
-    # of 1 2 3 4 and 5, by rank 1 + 4 p
-    [("p50", 3.0), ("p90", 4.6), ("p95", 4.8), ("p99", 4.96), ("mean", 3.0), ("max", 5.0)],
+    ("fields", "reason"),
+    [
+        ({"to_idle": None}, "cpu:0: meter test doesn't watch the time after the window"),
+        ({"to_idle": ToIdle(reason="still 90 W after 5 s")}, "cpu:0: still 90 W after 5 s"),
+        ({"to_idle": ToIdle()}, "cpu:0: it did not come back to idle"),
+        ({"before_w": None}, "cpu:0: its power before the window wasn't observed"),
+    ],
 )
-def test_percentiles_interpolate_between_order_statistics(suffix: str, value: float) -> None:
-    timings = [timing(0.0, float(first)) for first in (3, 1, 5, 2, 4)]
-    assert latency_figures(timings)[f"ttft_{suffix}_s"].value == pytest.approx(value)
+def test_an_energy_to_idle_that_nobody_saw_is_null(fields: dict[str, Any], reason: str) -> None:
+    assert to_idle(**fields) == Figure(value=None, quality="unmeasured", reason=reason)
 
 
-@pytest.mark.parametrize("suffix", ["mean", "p50", "p90", "p95", "p99", "max"])
-def test_a_single_request_is_its_own_percentile(suffix: str) -> None:
-    found = latency_figures([timing(1.0, 3.0, 3.5)])
-    assert found[f"ttft_{suffix}_s"].value == 2.0
-    assert found[f"itl_{suffix}_s"].value == 0.5
-    assert found[f"tpot_{suffix}_s"].value == 0.5
-    assert found[f"e2e_{suffix}_s"].value == 2.5
-
-
-@pytest.mark.parametrize("family", ["itl", "tpot"])
-def test_one_output_token_has_no_gaps(family: str) -> None:
-    found = latency_figures([timing(0.0, 1.0), timing(0.0, 2.0)])
-    figure = found[f"{family}_p50_s"]
-    assert figure == Figure(
-        value=None, quality="unmeasured", reason="needs two output tokens or more"
+def test_every_device_must_have_come_back_to_idle() -> None:
+    first, second = (
+        reading(10.0, domain=f"gpu:{name}", before_w=1.0, to_idle=ToIdle(above_j=above_j))
+        for name, above_j in (("a", 9.0), ("b", None))
     )
-    assert found["ttft_p50_s"].value == 1.5
-    assert found["e2e_max_s"].value == 2.0
+    found = computed((first, second), device="cuda")
+    assert found["energy_to_idle_j"].value is None
+    assert found["energy_j"].value == 20.0
 
 
-def test_requests_of_one_token_do_not_count_where_others_have_more() -> None:
-    found = latency_figures([timing(0.0, 1.0), timing(0.0, 1.0, 3.0)])
-    assert found["tpot_mean_s"].value == 2.0
+# --- the host beside a GPU -----------------------------------------------------------------
 
 
-def test_no_request_has_no_latency() -> None:
-    found = latency_figures([])
-    assert {figure.reason for figure in found.values()} == {"no request was made"}
-    assert {figure.value for figure in found.values()} == {None}
-
-
-@UNHURRIED
-@given(
-    st.lists(
-        st.lists(st.floats(0.0, 1e6), min_size=1, max_size=6).map(sorted), min_size=1, max_size=6
+def test_processors_and_memory_beside_a_gpu_are_figures_of_their_own() -> None:
+    readings = (
+        reading(100.0, domain="gpu:a", meter="nvml"),
+        reading(10.0),
+        reading(20.0, domain="cpu:1"),
+        reading(3.0, domain="dram:0"),
     )
+    found = computed(readings, device="cuda")
+    names = ("energy_j", "cpu_energy_j", "dram_energy_j")
+    assert [found[name].value for name in names] == [100.0, 30.0, 3.0]
+
+
+def test_a_host_that_nothing_reads_is_null_and_leaves_the_gpu_alone() -> None:
+    found = computed((reading(100.0, domain="gpu:a"),), device="cuda")
+    assert found["cpu_energy_j"].reason == (
+        "no meter here reads the host's processors; see python -m pytest_llem doctor"
+    )
+    assert "memory" in str(found["dram_energy_j"].reason)
+    assert found["energy_j"].value == 100.0
+
+
+def test_memory_is_never_part_of_the_experiments_energy() -> None:
+    assert computed()["energy_j"].value == 10.0
+
+
+# --- the trace -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("trace", "reason"),
+    [
+        (None, "no trace of power and temperature was taken"),
+        (TraceSummary(reason="off for a CPU"), "off for a CPU"),
+        (TraceSummary(), "the trace has no sample in the window"),
+    ],
 )
-def test_percentiles_rise_and_lie_in_the_range(times: list[list[float]]) -> None:
-    found = latency_figures([timing(0.0, *tokens) for tokens in times])
-    for family, values in latencies([timing(0.0, *tokens) for tokens in times]).items():
-        if not values:
-            continue
-        row = [found[f"{family}_{s}_s"].value for s in ("p50", "p90", "p95", "p99", "max")]
-        numbers = [number for number in row if number is not None]
-        assert len(numbers) == 5
-        slack = 1e-9 * max(values) + 1e-9
-        assert all(low <= high + slack for low, high in itertools.pairwise(numbers))
-        assert min(values) - slack <= numbers[0]
-        assert numbers[-1] == max(values)
+def test_without_a_trace_there_is_no_peak(trace: TraceSummary | None, reason: str) -> None:
+    found = computed(trace=trace)
+    for name in ("power_peak_w", "temperature_max_c"):
+        assert found[name] == Figure(value=None, quality="unmeasured", reason=reason)
+
+
+def test_a_peak_of_power_that_was_averaged_is_degraded() -> None:
+    found = computed(trace=TraceSummary(peak_w=300.0, temperature_max_c=60.0, reason="a mean"))
+    assert found["power_peak_w"] == Figure(value=300.0, quality="degraded", reason="a mean")
+    assert found["temperature_max_c"] == Figure(value=60.0)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pytest_llem.experiment import Slo
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, RequestTiming
-from pytest_llem.worker.figures import Facts, figures, goodput
+from pytest_llem.worker.facts import Facts
+from pytest_llem.worker.figures import figures
+from pytest_llem.worker.latency import goodput
 from tests.builders import UNHURRIED, completion, reading, timing, window
 
 # Submitted at 1: first token after 0.5 s, then one every 0.25 s, the last of five after 1.5 s.

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llem.experiment import Experiment, Prompts, Slo, Uniform, Warmup
 from pytest_llem.extensions import Abilities, Completion, EngineFacts, Workload
-from pytest_llem.records import Measurement
+from pytest_llem.records import Idle, IdlePower, Measurement
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.workload import asked_lengths, measured, warmup
 from tests.builders import DIGEST, completion, experiment, timing
@@ -68,12 +68,18 @@ class FakeBackend:
         return self.engine
 
 
-def made(**fields: Any) -> tuple[Measurement, FakeEngine, list[tuple[str, dict[str, Any]]]]:
+def made(
+    known: Idle | None = None, **fields: Any
+) -> tuple[Measurement, FakeEngine, list[tuple[str, dict[str, Any]]]]:
     """The measurement of an experiment, its engine, and the frames that were sent."""
     backend = FakeBackend()
     frames: list[tuple[str, dict[str, Any]]] = []
     given = experiment(**({"idle": "none", "warmup": "none", "output_tokens": 3} | fields))
-    found = measure(given, DIGEST, 2, backend, lambda kind, **data: frames.append((kind, data)))
+
+    def emit(kind: str, **data: Any) -> None:
+        frames.append((kind, data))
+
+    found = measure(given, DIGEST, 2, backend, emit, known)
     return found, backend.engine, frames
 
 
@@ -102,6 +108,35 @@ def test_only_the_phases_that_are_asked_for_are_there(
     found, _, frames = made(**fields)
     assert [window.phase for window in found.windows] == phases
     assert [data["phase"] for kind, data in frames if kind == "phase"] == phases
+
+
+def known_idle(domain: str) -> Idle:
+    power = IdlePower(domain=domain, meter="estimate", method="estimate", power_w=7.0)
+    return Idle(powers=(power,), duration_s=30.0, age_s=100.0, origin="b c1")
+
+
+def test_idle_power_that_is_known_is_not_measured_again() -> None:
+    found, _, _ = made(known_idle("cpu:0"), idle=30.0)
+    assert [window.phase for window in found.windows] == ["load", "measure", "close"]
+    assert found.idle is not None
+    assert found.idle.origin == "b c1"
+    assert 100.0 <= found.idle.age_s < 130.0
+    assert found.metrics["idle_power_w"].value == 7.0
+
+
+def test_idle_power_of_another_domain_is_not_taken_over() -> None:
+    found, _, _ = made(known_idle("cpu:1"), idle=0.01)
+    assert [window.phase for window in found.windows] == ["load", "idle", "measure", "close"]
+    assert found.idle is not None
+    assert found.idle.origin is None
+    assert found.idle.age_s < 30.0
+    assert [power.domain for power in found.idle.powers] == ["cpu:0"]
+
+
+def test_who_wants_no_idle_power_has_none_though_it_is_known() -> None:
+    found, _, _ = made(known_idle("cpu:0"), idle="none")
+    assert found.idle is None
+    assert found.metrics["net_energy_j"].value is None
 
 
 def test_the_engine_gets_the_requests_that_the_experiment_describes() -> None:
