@@ -8,16 +8,15 @@ that has the new one. Reads cluster around the time when a tick is due; in betwe
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from pytest_llem.meters.priority import prompt
 
 __all__ = ["Clock", "CounterLost", "Look", "Tick", "Track", "gather", "probe"]
 
@@ -206,22 +205,24 @@ class Track:
     def _step(self, before: int, raw: int, elapsed_s: float) -> int:
         """Counts since the last read; a counter that starts again from 0 goes on."""
         step = raw - before
-        if step >= 0:
-            return self._plausible(step, elapsed_s, "jumped ahead")
-        if self._modulus is None or before >= self._modulus:
-            raise CounterLost(f"the energy counter went back by {-step * self.unit_j:g} J: reset")
-        return self._plausible(step % self._modulus, elapsed_s, "was reset")
-
-    def _plausible(self, step: int, elapsed_s: float, what: str) -> int:
-        if self._limit_w is not None:
-            # A counter is renewed in steps: two reads may see one period more than lies between.
-            longest_s = elapsed_s + 2 * (self.period_s or 1.0)
-            if step * self.unit_j > 2 * self._limit_w * longest_s:
-                raise CounterLost(
-                    f"the energy counter {what}: {step * self.unit_j:g} J in {elapsed_s:.3g} s is"
-                    f" more than a device of {self._limit_w:g} W can take"
-                )
-        return step
+        # A counter is renewed in steps: two reads may see one period more than lies between.
+        most_j = 2 * (self._limit_w or math.inf) * (elapsed_s + 2 * (self.period_s or 1.0))
+        if 0 <= step * self.unit_j <= most_j:
+            return step
+        if step > 0:
+            raise CounterLost(
+                f"the energy counter jumped ahead: {step * self.unit_j:g} J in {elapsed_s:.3g} s is"
+                f" more than a device of {self._limit_w:g} W can take"
+            )
+        # One that has been beyond a modulus doesn't wrap there.
+        if self._modulus is not None and before < self._modulus:
+            step %= self._modulus
+            if step * self.unit_j <= most_j:
+                return step
+        raise CounterLost(
+            f"the energy counter was reset: it went from {before * self.unit_j:g} to"
+            f" {raw * self.unit_j:g} J; measure again"
+        )
 
     def due_s(self, now_s: float) -> float:
         """When reads for the next tick should begin; now, where that can't be told."""
@@ -287,7 +288,7 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
     problems: dict[Track, str] = {}
     open_ = list(tracks)
     end_s = clock.monotonic() + _PROBE_S
-    with _prompt():
+    with prompt():
         while open_ and clock.monotonic() < end_s:
             for track in list(open_):
                 try:
@@ -309,25 +310,6 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
             else f"the energy counter didn't move within {_PROBE_S:g} s"
         )
     return problems
-
-
-@contextlib.contextmanager
-def _prompt() -> Iterator[None]:
-    """Ask the system to run this thread as soon as it is ready, where that is allowed.
-
-    Others on a busy host would otherwise keep it from seeing a tick for tens of milliseconds.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, policy, priority)
 
 
 def _is_probed(track: Track) -> bool:
@@ -391,7 +373,7 @@ def gather(
         longest_s: no longer than this.
         clock: the module ``time``, or a test's own.
     """
-    with _prompt():
+    with prompt():
         _gather([track for track in tracks if not done(track)], done, lost, longest_s, clock)
 
 
