@@ -53,11 +53,10 @@ _SPARE = 0.1
 """Part of a period by which a tick is at least allowed to come early or late."""
 
 _MISSED = 8
-"""Ticks in a row that weren't seen, after which reads begin no earlier still."""
+"""After so many ticks in a row that weren't seen reads begin no earlier still."""
 
-_SCATTERED = 8
 _NEAR = 4
-"""How many distances of ticks tell their jitter, and how many periods each may be."""
+"""Ticks that are at most so many periods apart tell how regular they are."""
 
 _NAP_S = 0.0002
 """Between two reads while the time of the next tick isn't known."""
@@ -76,13 +75,10 @@ class Look:
     joules: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Look):
     """A change of a counter to ``joules``, some time between ``lo_s`` and ``hi_s``."""
 
-    lo_s: float
-    hi_s: float
-    joules: float
+    __slots__ = ()
 
     @property
     def time_s(self) -> float:
@@ -103,6 +99,7 @@ class Track:
         doubt_s: by how much the period may be wrong.
         call_s: what a read takes at least.
         jitter_s: by how much a tick may be off its time; infinite where that isn't known.
+        missed: ticks since the last that was seen, which came before they were looked for.
         ticks: the last ones seen, in order, and not always neighbours.
         last: what was read last.
     """
@@ -139,7 +136,7 @@ class Track:
         self.period_s = 0.0
         self.doubt_s = math.inf
         self.jitter_s = math.inf
-        self._missed = 0
+        self.missed = 0
         self.ticks: deque[Tick] = deque(maxlen=_KEPT)
         self.last: Look | None = None
 
@@ -173,7 +170,6 @@ class Track:
         inner_s = self.call_s / 2
         change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
         tick = self._pinned(change)
-        self._missed = 0 if tick else min(self._missed + 1, _MISSED)
         if tick is not None:
             self.ticks.append(tick)
         return tick
@@ -234,11 +230,10 @@ class Track:
         doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s
         jitter_s = 0.0 if math.isinf(self.jitter_s) else 2 * self.jitter_s
         margin_s = max(_EARLY_S, _EARLY * self.period_s, jitter_s)
-        # One that came before it was looked for: the next is looked for earlier. And a read must
-        # have ended by then, to be one of the value before.
-        margin_s = min(margin_s * (1 << self._missed), self.period_s / 2) + self.call_s
+        # After one that came too early the next is looked for earlier. And a read must have ended.
+        margin_s = min(margin_s * (1 << self.missed), self.period_s / 2) + self.call_s
         early_s = doubt_s + margin_s
-        if now_s < last.time_s + math.floor(count) * self.period_s + early_s and count > 1:
+        if count > 1 and now_s < last.time_s + math.floor(count) * self.period_s + early_s:
             # It was due a moment ago: late, not missed.
             return now_s
         due_s = last.time_s + math.ceil(count) * self.period_s - early_s
@@ -276,7 +271,7 @@ class Track:
             if max(widths_s) <= widest_s and 1 <= count <= _NEAR:
                 off_s.append(abs(gap_s - count * self.period_s))
         if len(off_s) > 1:
-            self.jitter_s = max(_JITTER * self.period_s, *off_s[-_SCATTERED:])
+            self.jitter_s = max(_JITTER * self.period_s, *off_s)
 
 
 def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
@@ -321,8 +316,7 @@ def _is_probed(track: Track) -> bool:
     if len(sharp) < _PROBED:
         return False
     gaps = sorted(b.time_s - a.time_s for a, b in itertools.pairwise(sharp))
-    # Changes that went unseen make gaps of several periods: two of the shortest must agree, and
-    # the others be whole multiples of it.
+    # Changes that went unseen make gaps of several periods, but the two shortest must agree.
     period_s = (gaps[0] + gaps[1]) / 2
     if round(gaps[1] / gaps[0]) != 1 or not _fits(period_s, sharp, gaps, track.ticks):
         return False
@@ -373,32 +367,26 @@ def gather(
         longest_s: no longer than this.
         clock: the module ``time``, or a test's own.
     """
-    with prompt():
-        _gather([track for track in tracks if not done(track)], done, lost, longest_s, clock)
-
-
-def _gather(
-    open_: list[Track],
-    done: Callable[[Track], bool],
-    lost: Callable[[Track, CounterLost], None],
-    longest_s: float,
-    clock: Clock,
-) -> None:
+    open_ = [track for track in tracks if not done(track)]
     end_s = clock.monotonic() + longest_s
-    while open_ and (now_s := clock.monotonic()) < end_s:
-        due_s = {track: track.due_s(now_s) for track in open_}
-        ready = [track for track in open_ if due_s[track] <= now_s]
-        if not ready:
-            clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
-            continue
-        for track in ready:
-            try:
-                tick = track.look()
-            except CounterLost as error:
-                lost(track, error)
-                open_.remove(track)
-                continue
-            if tick is not None:
-                track.learn()
-                if done(track):
+    with prompt():
+        while open_ and (now_s := clock.monotonic()) < end_s:
+            due_s = {track: track.due_s(now_s) for track in open_}
+            ready = [track for track in open_ if due_s[track] <= now_s]
+            if not ready:
+                clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
+            for track in ready:
+                seen = track.last
+                try:
+                    tick = track.look()
+                except CounterLost as error:
+                    lost(track, error)
                     open_.remove(track)
+                    continue
+                if tick is not None:
+                    track.missed = 0
+                    track.learn()
+                    if done(track):
+                        open_.remove(track)
+                elif seen and track.last and seen.joules != track.last.joules:
+                    track.missed = min(track.missed + 1, _MISSED)

@@ -1,4 +1,5 @@
 """Windows on simulated GPUs whose energy is known, measured by the real meter in virtual time."""
+# ruff: noqa: N802  the names of NVML's functions are NVML's own
 
 from __future__ import annotations
 
@@ -6,64 +7,86 @@ import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
+
+import pynvml
 
 from pytest_llem.extensions import Target
 from pytest_llem.meters.gpu_board import Counters
 from pytest_llem.meters.nvml import NvmlMeter
-from pytest_llem.meters.ticks import Clock
 from pytest_llem.records import Reading
 from tests.rig.nvml import Rig, Settings, VirtualClock
 
-__all__ = ["QUICK_CALLS", "Bench", "Host", "Measured", "bench"]
+__all__ = ["CALL", "READ", "Bench", "Host", "Library", "Measured", "bench"]
 
-QUICK_CALLS: Settings = {"latency_us": 20}
+READ = "nvmlDeviceGetTotalEnergyConsumption"
+
+CALL: Settings = {"latency_us": 20}
 """What a call of NVML takes at least."""
-
-_READ = "nvmlDeviceGetTotalEnergyConsumption"
 
 
 class Host:
-    """A host's clock: each nap is a little too long, and now and then it doesn't run at all.
+    """A host's clock: naps are a little too long, and now and then nothing runs at all.
 
     Args:
         time: the virtual clock.
-        rng: where the chances come from.
+        seed: of the chances.
         stalls: the chance of a stall at each nap; a hundredth of it at each look at the clock.
-        longest_s: of the stalls.
     """
 
-    def __init__(
-        self,
-        time: VirtualClock,
-        rng: random.Random,
-        stalls: float = 0.0,
-        longest_s: float = 0.04,
-    ) -> None:
+    def __init__(self, time: VirtualClock, seed: int = 1, stalls: float = 0.0) -> None:
         self._time = time
-        self._rng = rng
-        self._stalls = stalls
-        self._longest_s = longest_s
+        self._rng = random.Random(seed)
+        self.stalls = stalls
         self._due: list[tuple[float, float]] = []
 
     def stall(self, at_s: float, seconds: float) -> None:
-        """Don't run for a while from a time on; sleeping then doesn't make that shorter."""
+        """From a time on don't run for a while, whether asleep or not."""
         self._due.append((at_s, at_s + seconds))
 
     def _run(self, chance: float) -> None:
-        if chance and self._rng.random() < chance:
-            self._time.sleep(self._rng.uniform(0.003, self._longest_s))
+        if self._rng.random() < chance:
+            self._time.sleep(self._rng.uniform(0.003, 0.04))
         now_s = self._time.monotonic()
         for begin_s, end_s in self._due:
             if begin_s <= now_s < end_s:
                 self._time.sleep(end_s - now_s)
 
     def monotonic(self) -> float:
-        self._run(self._stalls / 100)
+        self._run(self.stalls / 100)
         return self._time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         self._time.sleep(seconds + self._rng.uniform(20e-6, 120e-6))
-        self._run(self._stalls)
+        self._run(self.stalls)
+
+
+class Library:
+    """pynvml whose reads of a counter can be late, or see it stand still; it lists them all.
+
+    Args:
+        time: the virtual clock.
+    """
+
+    def __init__(self, time: VirtualClock) -> None:
+        self._time = time
+        self._last = 0
+        self.read_at_s: list[float] = []
+        self.late_s = 0.0, 0.0
+        self.frozen = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(pynvml, name)
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: object) -> int:
+        """The counter, after the first of two delays and before the second, which end here."""
+        (before_s, after_s), self.late_s = self.late_s, (0.0, 0.0)
+        self._time.sleep(before_s)
+        self.read_at_s.append(self._time.monotonic())
+        if not self.frozen:
+            self._last = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        self._time.sleep(after_s)
+        return self._last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +105,6 @@ class Measured:
     readings: Sequence[Reading]
     exact_j: Sequence[float]
     to_idle_j: Sequence[float]
-    start_s: float
-    end_s: float
     edge_s: float
     calls_around: int
     calls_within: int
@@ -93,23 +114,25 @@ class Measured:
         """Of the first GPU."""
         return self.readings[0]
 
-    @property
-    def error_j(self) -> float:
-        """Of the first GPU's energy; it must be known."""
-        assert self.reading.energy_j is not None, self.reading.reason
-        return self.reading.energy_j - self.exact_j[0]
+    def error_j(self, gpu: int = 0) -> float:
+        """Of an energy, which must have been told."""
+        reading = self.readings[gpu]
+        assert reading.energy_j is not None, reading.reason
+        return reading.energy_j - self.exact_j[gpu]
 
-    @property
-    def error(self) -> float:
-        """The same as a part of the exact energy."""
-        return self.error_j / self.exact_j[0]
+    def off(self, gpu: int = 0) -> float:
+        """The error as a part of the exact energy."""
+        return abs(self.error_j(gpu)) / self.exact_j[gpu]
+
+    def width(self, gpu: int = 0) -> float:
+        """Half of the 95 % interval as a part of the exact energy."""
+        uncertainty_j = self.readings[gpu].uncertainty_j
+        assert uncertainty_j is not None
+        return 1.96 * uncertainty_j / self.exact_j[gpu]
 
     def holds(self, sigmas: float = 1.96, gpu: int = 0) -> bool:
         """Whether the exact energy lies within the stated interval."""
-        reading = self.readings[gpu]
-        assert reading.energy_j is not None, reading.reason
-        assert reading.uncertainty_j is not None
-        return abs(reading.energy_j - self.exact_j[gpu]) <= sigmas * reading.uncertainty_j
+        return self.off(gpu) <= sigmas / 1.96 * self.width(gpu)
 
 
 class Bench:
@@ -119,50 +142,67 @@ class Bench:
         self,
         rig: Rig,
         time: VirtualClock,
+        host: Host,
         *,
         gpus: int = 1,
-        host: Clock | None = None,
-        library: Counters | None = None,
+        library: Library | None = None,
     ) -> None:
         self.rig = rig
         self.time = time
-        self.host: Clock = host or time
+        self.host = host
+        self.tap = library or Library(time)
         self._gpus = gpus
-        target = Target(device="cuda", count=gpus)
-        self.meter = NvmlMeter(target, library=library, clock=self.host)
+        self.meter = NvmlMeter(
+            Target(device="cuda", count=gpus), library=cast("Counters | None", library), clock=host
+        )
 
     def calls(self) -> int:
         """All calls of NVML so far."""
         return sum(self.rig.calls().values())
 
     def window(
-        self, duration_s: float, *, pause_s: float = 0.37, gate: float = 1.0, exact: bool = True
+        self,
+        duration_s: float,
+        *,
+        pause_s: float = 0.37,
+        gate: float = 1.0,
+        exact: bool = True,
+        stall: tuple[float, float] | None = None,
     ) -> Measured:
-        """A pause, and a load that is measured; without a gate it goes on being idle."""
+        """A pause, and a load that is measured.
+
+        Args:
+            duration_s: of the load.
+            pause_s: before it.
+            gate: share of the load; with 0 it goes on being idle.
+            exact: as the meter takes it.
+            stall: the host doesn't run from a time behind the window's end, for so long.
+        """
         self.time.sleep(pause_s)
-        calls = [self.calls()]
-        times_s = [self.host.monotonic()]
+        calls, times_s = [self.calls()], [self.time.monotonic()]
         token = self.meter.start(exact)
         calls.append(self.calls())
-        times_s.append(self.host.monotonic())
+        times_s.append(self.time.monotonic())
         start_s = self.rig.mark(gate)
         self.time.sleep(duration_s)
         end_s = self.rig.mark(0)
+        if stall is not None:
+            self.host.stall(end_s + stall[0], stall[1])
         calls.append(self.calls())
-        times_s.append(self.host.monotonic())
+        times_s.append(self.time.monotonic())
         readings = self.meter.stop(token, start_s, end_s)
         calls.append(self.calls())
-        times_s.append(self.host.monotonic())
+        times_s.append(self.time.monotonic())
+        # Settled by then, but not in the next window.
         truths = [self.rig.truth(gpu) for gpu in range(self._gpus)]
+        late_s = end_s + 5
         return Measured(
             readings=readings,
             exact_j=[truth.energy(start_s, end_s) for truth in truths],
             to_idle_j=[
-                truth.energy(start_s, end_s + 5) - truth.idle_w * (end_s + 5 - start_s)
+                truth.energy(start_s, late_s) - truth.idle_w * (late_s - start_s)
                 for truth in truths
             ],
-            start_s=start_s,
-            end_s=end_s,
             edge_s=times_s[1] - times_s[0] + times_s[3] - times_s[2],
             calls_around=calls[1] - calls[0] + calls[3] - calls[2],
             calls_within=calls[2] - calls[1],
@@ -171,16 +211,19 @@ class Bench:
 
 @contextlib.contextmanager
 def bench(
-    rig: Rig,
-    *,
-    gpus: int = 1,
-    seed: int = 1,
-    stalls: float = 0.0,
-    library: Counters | None = None,
+    rig: Rig, *, gpus: int = 1, seed: int = 1, stalls: float = 0.0, tapped: bool = False
 ) -> Iterator[Bench]:
-    """A meter on an opened rig, in virtual time."""
+    """A meter on an opened rig, in virtual time.
+
+    Args:
+        rig: the machine.
+        gpus: how many are measured.
+        seed: of the host's chances.
+        stalls: the chance of one.
+        tapped: whether calls go through a :class:`Library`, ``tap``.
+    """
     with rig.virtual_time() as time:
-        host = Host(time, random.Random(seed), stalls)
-        made = Bench(rig, time, gpus=gpus, host=host, library=library)
+        library = Library(time) if tapped else None
+        made = Bench(rig, time, Host(time, seed, stalls), gpus=gpus, library=library)
         yield made
         made.meter.close()
