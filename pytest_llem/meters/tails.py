@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Tail", "before_first_tick", "beside_load"]
+__all__ = ["Tail", "before_first_tick", "beside_load", "hidden_j"]
 
 Shape = Callable[[float, float], float]
 
@@ -34,6 +34,14 @@ _SPLIT_SPREAD = 0.05
 """How far a real tail may be from the shapes tried, as part of its energy."""
 
 _FLOOR = 0.03
+
+_NOTHING = 1e-6
+"""What of a load's energy in a period is none."""
+
+_LEAST = 0.01
+_STRANGE = 2 * _END_SPREAD
+"""A load that draws so much more at its end than on the mean is taken to be one with a tail,
+where it isn't less than it draws in this part of a period."""
 
 
 def _linear(length_s: float, time_s: float) -> float:
@@ -82,8 +90,9 @@ def before_first_tick(tail: Tail) -> tuple[float, float]:
 
     Zero where the ticks show no tail: one that is over before the first of them isn't seen.
     """
-    total_j = sum(tail.after_j)
-    if total_j <= 0 or tail.load_w <= 0 or tail.until_first_s <= 0:
+    if tail.load_w <= 0 or tail.until_first_s <= 0:
+        return 0.0, 0.0
+    if sum(tail.after_j) <= _NOTHING * tail.load_w * tail.period_s:
         return 0.0, 0.0
     found = [
         _explained(tail, shape, relative * tail.load_w) for shape in _SHAPES for relative in _POWERS
@@ -110,6 +119,18 @@ def beside_load(tail: Tail) -> tuple[float, float]:
     load_j = tail.load_w * tail.inside_s
     joules = max(0.0, tail.around_j - load_j)
     return joules, math.hypot(_END_SPREAD * load_j, _END_SPREAD * joules)
+
+
+def hidden_j(tail: Tail) -> float:
+    """What a tail may have drawn that was over before the first tick, and so left no other sign.
+
+    Zero where the load itself accounts for the energy around the window's end.
+    """
+    if tail.around_j is None or tail.load_w <= 0:
+        return 0.0
+    load_j = tail.load_w * tail.inside_s
+    excess_j = tail.around_j - load_j
+    return excess_j if excess_j > _STRANGE * load_j + _LEAST * tail.load_w * tail.period_s else 0.0
 
 
 def _explained(tail: Tail, shape: Shape, power_w: float) -> tuple[float, float]:

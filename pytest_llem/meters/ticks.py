@@ -169,16 +169,16 @@ class Track:
         # what that is wrong by is the same at both ends of a window, and cancels out.
         inner_s = self.call_s / 2
         change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
-        tick = self._pinned(change)
+        tick = self._pinned(change, lo_s)
         if tick is not None:
             self.ticks.append(tick)
         return tick
 
-    def _pinned(self, change: Tick) -> Tick | None:
+    def _pinned(self, change: Tick, read_s: float) -> Tick | None:
         """A change, its time narrowed by when a tick was due; None where it can't be told.
 
         The process may not have run for a while, and not have looked when the tick came. The value
-        is that of the last tick before the read all the same.
+        is that of the last tick before the read, which began at ``read_s``, all the same.
         """
         width_s = change.hi_s - change.lo_s
         if not self.period_s or width_s <= max(_SHARP_S, 4 * self.doubt_s):
@@ -193,7 +193,8 @@ class Track:
             lo_s, hi_s = due_s - doubt_s, due_s + doubt_s
             # In a long bracket it may have been the tick before, come late, or the next one, early.
             spare_s = 0.0 if sure else max(_SPARE * self.period_s, 3 * self.jitter_s)
-            clear = due_s + spare_s <= change.hi_s <= due_s + self.period_s - spare_s
+            after_it = sure or due_s + spare_s <= read_s
+            clear = after_it and change.hi_s <= due_s + self.period_s - spare_s
             if count >= 1 and clear and change.lo_s <= hi_s <= change.hi_s:
                 return Tick(max(change.lo_s, lo_s), hi_s, change.joules)
         return change if sure else None

@@ -310,7 +310,7 @@ def test_a_busy_host_is_never_silently_wrong(
 
 @pytest.mark.parametrize("stalls", [0.03, 0.1, 0.3])
 def test_a_host_that_hardly_runs_is_never_silently_wrong(stalls: float, nvml_rig: NvmlRig) -> None:
-    rig = nvml_rig(settings={**SQUARE, "tail_ms": 90})
+    rig = nvml_rig(settings={**SQUARE, "tail_ms": 180})
     with bench(rig, stalls=0.0) as on:
         on.host.stalls = stalls
         found = [on.window(0.2 + 0.037 * number, pause_s=0.1) for number in range(10)]
@@ -335,7 +335,7 @@ def test_stalls_while_probing_do_not_make_another_period(seed: int, nvml_rig: Nv
 PHASES_S = (0.0, 0.021, 0.043, 0.067, 0.089)
 
 
-@pytest.mark.parametrize("tail_ms", [0, 60, 180])
+@pytest.mark.parametrize("tail_ms", [0, 180])
 @pytest.mark.parametrize(
     ("at_s", "seconds"),
     [(0.0, 0.04), (0.0, 0.13), (0.0, 0.45), (0.01, 0.13), (0.05, 0.3), (0.11, 0.13)],
