@@ -159,7 +159,7 @@ def _length(tail: Tail, shape: Shape, power_w: float) -> float:
     last_s = first_s + len(tail.after_j) * tail.period_s
     total_j = sum(tail.after_j)
     low, high = _STEEPEST * tail.period_s, _LONGEST * tail.period_s
-    for _ in range(40):
+    for _ in range(24):
         middle = math.sqrt(low * high)
         if power_w * (shape(middle, last_s) - shape(middle, first_s)) < total_j:
             low = middle

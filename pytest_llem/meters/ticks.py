@@ -300,8 +300,8 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
         if track.period_s:
             continue
         problems[track] = (
-            "this host is too busy to see when the energy counter changes; a read of it takes"
-            f" {track.call_s * 1e3:.2g} ms at least"
+            "the energy counter isn't renewed regularly, or this host is too busy to see when;"
+            f" a read of it takes {track.call_s * 1e3:.2g} ms at least"
             if track.ticks
             else f"the energy counter didn't move within {_PROBE_S:g} s"
         )

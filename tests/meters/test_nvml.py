@@ -116,7 +116,7 @@ def test_windows_back_to_back_share_their_edges(nvml_rig: NvmlRig) -> None:
 
 def test_many_windows_stay_exact(nvml_rig: NvmlRig) -> None:
     with bench(nvml_rig(V100, settings=SQUARE)) as on:
-        found = [on.window(0.01 + 0.0007 * number, pause_s=0.05) for number in range(150)]
+        found = [on.window(0.01 + 0.0007 * number, pause_s=0.05) for number in range(100)]
     assert all(one.holds(5) for one in found)
     assert sum(one.holds() for one in found) >= 0.93 * len(found)
 
@@ -143,12 +143,12 @@ def test_what_ran_before_a_window_is_not_its_energy(nvml_rig: NvmlRig) -> None:
 # --- counters that are less than ideal -----------------------------------------------------
 
 
-@pytest.mark.parametrize("jitter_ms", [1, 3, 5, 10, 20])
+@pytest.mark.parametrize("jitter_ms", [1, 5, 10])
 @pytest.mark.parametrize("tail_ms", [0, 180])
 def test_ticks_may_come_early_and_late(jitter_ms: int, tail_ms: int, nvml_rig: NvmlRig) -> None:
     keys = {**SQUARE, "energy_jitter_ms": jitter_ms, "tail_ms": tail_ms}
     with bench(nvml_rig(settings=keys)) as on:
-        found = [on.window(0.5 + 0.027 * number) for number in range(8)]
+        found = [on.window(0.5 + 0.027 * number) for number in range(6)]
     assert all(one.holds(4) for one in found)
     assert statistics.median(one.off() for one in found) < (0.03 if tail_ms else 2e-4)
     # A tick that was missed at the end of a window leaves doubt.

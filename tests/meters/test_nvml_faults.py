@@ -12,13 +12,12 @@ from pytest_llem.extensions import Target
 from pytest_llem.meters.mean_power import Means
 from pytest_llem.meters.nvml import NvmlMeter
 from pytest_llem.records import Reading
-from tests.meters.windows import CALL, READ, Bench, Measured, bench
+from tests.meters.windows import BEGIN_S, CALL, READ, Bench, Measured, bench
 from tests.rig.fixtures import NvmlRig
 from tests.rig.nvml import H100, V100, Rig, Settings
 
 pytestmark = pytest.mark.once
 
-AGE_S = 10.0
 LOST = "the driver can't reach the GPU any more (it is lost); restart the machine"
 SQUARE: Settings = {**CALL, "wave": "square:250,550,0.137"}
 
@@ -53,9 +52,12 @@ def assert_never_silently_wrong(found: Sequence[Measured]) -> None:
             assert one.reading.reason
             continue
         assert one.reading.energy_j > 0
-        assert one.holds(4.5), (one.error_j(), one.reading)
+        reading, exact_j = one.reading, one.exact_j[0]
+        assert reading.uncertainty_j is not None
+        allowed_j = 4 * reading.uncertainty_j + 0.02 * exact_j
+        assert abs(one.error_j()) <= allowed_j, (one.error_j(), reading)
         if one.off() > 0.05:
-            assert one.reading.quality != "ok"
+            assert reading.quality != "ok"
 
 
 # --- GPUs that get lost --------------------------------------------------------------------
@@ -70,7 +72,7 @@ def test_a_gpu_lost_from_the_beginning(nvml_rig: NvmlRig) -> None:
 
 
 def test_a_gpu_lost_while_it_is_probed(nvml_rig: NvmlRig) -> None:
-    with bench(nvml_rig(settings={**SQUARE, f"err.{READ}": f"15,{AGE_S + 0.2}"})) as on:
+    with bench(nvml_rig(settings={**SQUARE, f"err.{READ}": f"15,{BEGIN_S + 0.2}"})) as on:
         found = on.window(0.3)
     assert_unmeasured(found.readings, reason=LOST)
     assert found.edge_s < 0.01
@@ -96,7 +98,7 @@ def test_a_gpu_lost_at_the_third_window(where: str, nvml_rig: NvmlRig) -> None:
 
 
 def test_of_several_gpus_one_is_lost(nvml_rig: NvmlRig) -> None:
-    rig = nvml_rig(gpus=4, settings={**SQUARE, f"gpu2.err.{READ}": f"15,{AGE_S + 1.5}"})
+    rig = nvml_rig(gpus=4, settings={**SQUARE, f"gpu2.err.{READ}": f"15,{BEGIN_S + 1.5}"})
     with bench(rig, gpus=4) as on:
         found = [on.window(0.3) for _ in range(3)]
     last = found[-1]
@@ -110,7 +112,7 @@ def test_of_several_gpus_one_is_lost(nvml_rig: NvmlRig) -> None:
 
 @pytest.mark.parametrize("base_mj", [123456789, 5e9, 2**32 + 10_000, 9e12])
 def test_a_reset_within_the_window(base_mj: float, nvml_rig: NvmlRig) -> None:
-    keys = {**SQUARE, "energy_base_mj": base_mj, "energy_reset_s": AGE_S + 1.1}
+    keys = {**SQUARE, "energy_base_mj": base_mj, "energy_reset_s": BEGIN_S + 1.1}
     with bench(nvml_rig(settings=keys)) as on:
         found = on.window(0.8)
         later = on.window(0.3)
@@ -295,7 +297,7 @@ def test_without_any_gpu(nvml_rig: NvmlRig) -> None:
 # --- hosts that don't run all the time -----------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("tail_ms", [0, 180])
 @pytest.mark.parametrize("board", [H100, V100])
 def test_a_busy_host_is_never_silently_wrong(
@@ -320,10 +322,10 @@ def test_a_host_that_hardly_runs_is_never_silently_wrong(stalls: float, nvml_rig
 def test_a_host_too_busy_to_probe(nvml_rig: NvmlRig) -> None:
     with bench(nvml_rig(settings=SQUARE), stalls=0.4) as on:
         found = on.window(0.3)
-    assert_unmeasured(found.readings, reason="this host is too busy to see when the energy counter")
+    assert_unmeasured(found.readings, reason="or this host is too busy to see when")
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_stalls_while_probing_do_not_make_another_period(seed: int, nvml_rig: NvmlRig) -> None:
     rig = nvml_rig(settings={**SQUARE, "tail_ms": 180})
     with bench(rig, seed=seed, stalls=0.02) as on:
@@ -332,7 +334,7 @@ def test_stalls_while_probing_do_not_make_another_period(seed: int, nvml_rig: Nv
     assert_never_silently_wrong(found)
 
 
-PHASES_S = (0.0, 0.021, 0.043, 0.067, 0.089)
+PHASES_S = (0.0, 0.021, 0.052, 0.089)
 
 
 @pytest.mark.parametrize("tail_ms", [0, 180])

@@ -17,9 +17,12 @@ from pytest_llem.meters.nvml import NvmlMeter
 from pytest_llem.records import Reading
 from tests.rig.nvml import Rig, Settings, VirtualClock
 
-__all__ = ["CALL", "READ", "Bench", "Host", "Library", "Measured", "bench"]
+__all__ = ["BEGIN_S", "CALL", "READ", "Bench", "Host", "Library", "Measured", "bench"]
 
 READ = "nvmlDeviceGetTotalEnergyConsumption"
+
+BEGIN_S = 15.0
+"""When it begins, after the epoch."""
 
 CALL: Settings = {"latency_us": 20}
 """What a call of NVML takes at least."""
@@ -223,6 +226,8 @@ def bench(
         tapped: whether calls go through a :class:`Library`, ``tap``.
     """
     with rig.virtual_time() as time:
+        # At the same time after the epoch in each run, so that they are all alike.
+        time.sleep(rig.epoch_ns * 1e-9 + BEGIN_S - time.monotonic())
         library = Library(time) if tapped else None
         made = Bench(rig, time, Host(time, seed, stalls), gpus=gpus, library=library)
         yield made
