@@ -175,7 +175,9 @@ class Meter(Protocol):
     domains: Sequence[str]
     """What it reads of the target, ``gpu:<uuid>``, ``cpu:0``, ``dram:0``; empty for nothing.
 
-    A counter that is there and can't be read is among them: its readings say why.
+    A counter that is there and can't be read is among them: its readings say why. A meter may tell
+    it beforehand, for doctor, as ``problems``: domain to the reason and the command that mends it.
+    The command may be empty.
     """
 
     reason: str

@@ -43,7 +43,7 @@ _LATENCIES = {
 }
 
 _SINGLE = (
-    Metric("energy_j", "J", "energy of the experiment's own devices over the measured window"),
+    Metric("energy_j", "J", "energy of the experiment's own devices for its workload"),
     Metric("net_energy_j", "J", "energy above idle; may be negative"),
     Metric("energy_to_idle_j", "J", "energy, and what the devices drew after it until idle again"),
     Metric("idle_energy_j", "J", "idle power times duration"),
@@ -53,8 +53,10 @@ _SINGLE = (
     Metric("net_energy_per_output_token_j", "J", "energy above idle per generated token"),
     Metric("energy_per_token_j", "J", "energy per token, input and output"),
     Metric("energy_per_request_j", "J", "energy per request"),
-    Metric("prefill_energy_per_input_token_j", "J", "energy of the prefill per input token"),
-    Metric("decode_energy_per_output_token_j", "J", "energy of decoding per generated token"),
+    Metric("prefill_energy_per_input_token_j", "J", "energy of prefill per input token"),
+    Metric(
+        "decode_energy_per_output_token_j", "J", "energy of decode per output token after the first"
+    ),
     Metric("power_mean_w", "W", "energy divided by duration"),
     Metric("power_peak_w", "W", "greatest power of the experiment's own devices"),
     Metric("idle_power_w", "W", "power with the engine loaded and no request"),
@@ -63,9 +65,9 @@ _SINGLE = (
     Metric("requests_per_s", "1/s", "requests per second"),
     Metric("goodput_per_s", "1/s", "requests per second that keep to the slo"),
     Metric("output_tokens_per_j", "1/J", "generated tokens per joule"),
-    Metric("duration_s", "s", "length of the measured window"),
+    Metric("duration_s", "s", "time of the workload"),
     Metric("load_s", "s", "time to load the engine"),
-    Metric("peak_memory_bytes", "bytes", "peak memory of the device over the measured window"),
+    Metric("peak_memory_bytes", "bytes", "peak memory of the device while the workload runs"),
     Metric("temperature_max_c", "°C", "temperature of the warmest of the experiment's own devices"),
     Metric("carbon_g", "g", "CO2 equivalent of the energy: intensity × PUE"),
     Metric("cost", "currency", "price of the energy, PUE included"),

@@ -18,6 +18,8 @@ __all__ = [
     "IdlePower",
     "Judgement",
     "Measurement",
+    "Precision",
+    "Prefill",
     "Quality",
     "Reading",
     "RequestTiming",
@@ -25,6 +27,7 @@ __all__ = [
     "ToIdle",
     "TraceSummary",
     "Verdict",
+    "WarmUp",
     "Window",
 ]
 
@@ -126,7 +129,10 @@ class Idle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A phase of a measurement: ``load idle warmup measure close``."""
+    """A phase of a measurement: ``load idle warmup pilot measure prefill close``.
+
+    A pilot only says how long a window must be: no figure of energy is made of it.
+    """
 
     phase: str
     start_s: float
@@ -184,14 +190,60 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """How precise the energy was to be, and what came of it.
+
+    Attributes:
+        asked: relative standard uncertainty of ``energy_j``, without its systematic part.
+        reached: the same, of the measured window; null where it can't be told.
+        tries: long windows that were measured; 0 where the pilot was the measurement.
+        why_not: why it wasn't reached; null where it was.
+    """
+
+    asked: float
+    reached: float | None
+    tries: int
+    why_not: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefill:
+    """The window of the phase ``prefill``: how often the prompts were run, and their tokens."""
+
+    repeats: int
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """What a warm-up came to.
+
+    Attributes:
+        batches: how many were made.
+        stable: whether their times no longer changed; null where that wasn't asked for.
+        variation: standard deviation of the last batches' times, relative to their mean.
+        drift: slope of a line through the same times, per batch and relative to their mean.
+    """
+
+    batches: int
+    stable: bool | None = None
+    variation: float | None = None
+    drift: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """An experiment × cycle, measured.
 
     Attributes:
         metrics: every name of ``metrics.METRICS``.
         integrity: what casts doubt on the figures; empty when all is well.
-        tokens: counts of ``requests``, ``input`` and ``output`` tokens.
-        tokens_sha256: over all generated token ids: equal runs give equal digests.
+        tokens: counts of ``requests``, ``input`` and ``output`` tokens in the measured window.
+        tokens_sha256: over the token ids of the workload's first run: equal runs, equal digests.
+        repeats: runs of the workload in the measured window; totals are those of a single one.
+        precision: null where none was asked for.
+        prefill: null where prefill wasn't measured by itself.
+        warmup: null where there was none.
         idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
@@ -206,6 +258,10 @@ class Measurement:
     metrics: Mapping[str, Figure]
     tokens: Mapping[str, int]
     tokens_sha256: str
+    repeats: int = 1
+    precision: Precision | None = None
+    prefill: Prefill | None = None
+    warmup: WarmUp | None = None
     integrity: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     idle: Idle | None = None

@@ -16,7 +16,10 @@ PACKAGE = ROOT / "pytest_llem"
 # A module imports only from rows above its own, and within its own row.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
-    ("demands", "gpus", "metrics", "nvml", "rules", "records", "experiment", "extensions", "wire"),
+    (
+        *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
+        *("extensions", "wire"),
+    ),
     ("backends", "meters", "worker"),
     ("results", "study"),
     ("runners",),

@@ -50,20 +50,10 @@ def examine() -> list[Check]:
         *([] if system == "Windows" else check_workers()),
         machine.check_cpu(root, platform.machine()),
         machine.check_gpus(root),
-        _energy(),
-        machine.check_rapl(root),
         check_docker(found),
         check_toolkit(found),
         check_results(Path.cwd()),
     ]
-
-
-def _energy() -> Check:
-    detail = (
-        "this version reads neither RAPL nor NVML: unless another meter measures, energy is"
-        " estimated on a CPU and null on a GPU"
-    )
-    return Check("energy", "note", detail)
 
 
 def check_results(folder: Path, access: Access = os.access) -> Check:

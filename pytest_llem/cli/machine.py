@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_llem.cli.check import Check
 from pytest_llem.runners.detect import Access
 
-__all__ = ["check_cpu", "check_gpus", "check_platform", "check_python", "check_rapl"]
+__all__ = ["check_cpu", "check_gpus", "check_platform", "check_python"]
 
 _PYTHON = (3, 10)
 _DRIVER = re.compile(r"Kernel Module(?: for \S+)?\s+(\d[\d.]*)")
@@ -83,31 +83,6 @@ def _no_gpu(root: Path) -> Check:
     if (root / "dev/dxg").exists():
         return Check("gpu", "note", "a GPU through WSL 2 (/dev/dxg); files don't tell which")
     return Check("gpu", "note", "no NVIDIA GPU: nothing in /proc/driver/nvidia or /dev/nvidia*")
-
-
-def check_rapl(root: Path, access: Access = os.access) -> Check:
-    """The CPU's energy counters, and whether this user may read them."""
-    folder = root / "sys/class/powercap"
-    counters = sorted(folder.glob("intel-rapl:*/energy_uj"))
-    if not counters:
-        detail = "no counter in /sys/class/powercap, as in most virtual machines and containers"
-        return Check("rapl", "note", detail)
-    shut = [path for path in counters if not access(path, os.R_OK)]
-    zones = ", ".join(
-        _read(path.with_name("name")).strip() or path.parent.name for path in counters
-    )
-    if not shut:
-        return Check("rapl", "note", f"{zones}: readable, but not read by this version")
-    detail = (
-        f"{zones}: {len(shut)} of {len(counters)} not readable by this user, and not read by this"
-        " version. Kernels keep them for root since CVE-2020-8694: power readings can give away"
-        " other users' secrets"
-    )
-    fix = (
-        "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-        "\n# until the next boot; the udev rule in docs/doctor.md lasts"
-    )
-    return Check("rapl", "note", detail, fix)
 
 
 def _read(path: Path) -> str:

@@ -11,6 +11,7 @@ from pytest_llem.extensions import METERS, names
 
 __all__ = ["broken_meters", "judge_meters", "owner"]
 
+_DISTRIBUTION = "pytest-llem"
 _NOT_A_MEASUREMENT = "a model, not a measurement"
 
 
@@ -40,9 +41,14 @@ def _judge(meter: dict[str, Any]) -> Check:
     if error := meter.get("error"):
         fix = f'python -c "import {point.module}"  # shows why'
         return Check(row, "problem", f"can't be used: {error}", fix)
+    if problems := dict(meter.get("problems") or {}):
+        why, fix = next(iter(problems.values()))
+        detail = f"{', '.join(problems)}: {why}; the energy is null{_brought_by(point)}"
+        return Check(row, "problem" if fix else "note", detail, fix or None)
     domains = {device: found for device, found in dict(meter.get("domains") or {}).items() if found}
     if not domains:
-        return Check(row, "note", f"has nothing to read here{_brought_by(point)}")
+        why = "".join(f": {reason}" for reason in [meter.get("reason")] if reason)
+        return Check(row, "note", f"has nothing to read here{why}{_brought_by(point)}")
     readable = "; ".join(f"{', '.join(found)} ({device})" for device, found in domains.items())
     kind = f"estimates {readable}: {_NOT_A_MEASUREMENT}" if meter.get("estimates") else readable
     return Check(row, "note" if meter.get("estimates") else "ok", f"{kind}{_brought_by(point)}")
@@ -50,6 +56,6 @@ def _judge(meter: dict[str, Any]) -> Check:
 
 def _brought_by(point: EntryPoint) -> str:
     """Whose meter it is, unless it is ours."""
-    if point.dist is None or point.dist.name == "pytest-llem":
+    if point.dist is None or point.dist.name == _DISTRIBUTION:
         return ""
     return f", brought by {point.dist.name} {point.dist.version}"

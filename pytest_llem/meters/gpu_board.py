@@ -109,6 +109,10 @@ class Board:
         except self._library.NVMLError as error:
             raise CounterLost(gpus.reason_of(error)) from error
 
+    def vote(self, sees: str) -> None:
+        """Note what a window told of the counter: that it sees ``all`` of the time, or ``part``."""
+        self.sees_part += {"part": 1, "all": -1}.get(sees, 0)
+
     def look(self) -> Look | None:
         """Read the counter now; None, and a problem, where it can't be read."""
         if self.track is None or self.problem:

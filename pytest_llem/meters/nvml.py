@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -59,13 +60,23 @@ class _End:
 
     Attributes:
         looks: of each domain, the first read.
-        instants_w: of each domain, the sensor right behind the first tick.
+        instants_w: of each domain, the sensor right behind each tick.
         by_power: of each domain that has no counter, its energy, or why it can't be told.
     """
 
     looks: dict[str, Look] = field(default_factory=dict)
-    instants_w: dict[str, float | None] = field(default_factory=dict)
+    instants_w: dict[str, list[float]] = field(default_factory=dict)
     by_power: dict[str, Attributed | str] = field(default_factory=dict)
+
+
+@dataclass
+class _Loose:
+    """A window that wasn't aligned: ticks behind it still tell what kind of counter it is."""
+
+    start: Look
+    end: Look
+    start_s: float
+    end_s: float
 
 
 class NvmlMeter:
@@ -91,6 +102,7 @@ class NvmlMeter:
         """
         self._clock = clock
         self._power: MeanPower | None = None
+        self._loose: dict[str, _Loose] = {}
         self.domains: Sequence[str] = ()
         self.reason = ""
         self._boards: list[Board] = []
@@ -133,9 +145,13 @@ class NvmlMeter:
             # Mostly far from a tick, so that it tells of the last one, too.
             for board in boards.values():
                 board.look()
+        instants_w: dict[str, list[float]] = {}
 
         def enough(track: Track) -> bool:
-            run = boards[track].rest()
+            board = boards[track]
+            if loose := self._loose.get(board.domain):
+                _watch_sensor(board, board.behind(loose.end), instants_w)
+            run = board.rest()
             fresh = [tick for tick in run if tick.lo_s >= since_s]
             found = edges.slopes(run, track.period_s, track.step_j)
             at_rest = len(found) > 1 and found[-1].agrees(found[-2])
@@ -145,6 +161,7 @@ class NvmlMeter:
             self._power.begin()
         if exact:
             self._gather(boards, enough, _BEFORE + 2)
+            self._learn(boards, instants_w)
         for track, board in boards.items():
             run = board.rest()
             # Without a tick right before the window its energy can't be told from what went before.
@@ -154,6 +171,25 @@ class NvmlMeter:
             if look is not None:
                 token.looks[board.domain] = look
         return token
+
+    def _learn(self, boards: dict[Track, Board], instants_w: dict[str, list[float]]) -> None:
+        """What the ticks behind an unaligned window, a warm-up say, tell of the counters."""
+        for track, board in boards.items():
+            loose = self._loose.pop(board.domain, None)
+            behind = board.behind(loose.end) if loose else []
+            if loose is None or len(behind) < 2:
+                continue
+            begin = Tick(loose.start.lo_s, loose.start.hi_s, loose.start.joules)
+            evidence = Evidence(
+                start_s=loose.start_s,
+                end_s=loose.end_s,
+                before=[begin],
+                at_end=loose.end,
+                after=behind,
+                period_s=track.period_s,
+                unit_j=track.step_j,
+            )
+            board.vote(sampled.sees_part(evidence, instants_w.get(board.domain, [])))
 
     def stop(self, token: _Start, start_s: float, end_s: float) -> Sequence[Reading]:
         """Read the counters at once, wait until power is at rest, and attribute the energy."""
@@ -179,8 +215,7 @@ class NvmlMeter:
         def enough(track: Track) -> bool:
             board = boards[track]
             behind = board.behind(end.looks[board.domain])
-            if behind and board.domain not in end.instants_w:
-                end.instants_w[board.domain] = board.instant_w()
+            _watch_sensor(board, behind, end.instants_w)
             found = edges.slopes(behind, track.period_s, track.step_j)
             return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
 
@@ -207,6 +242,8 @@ class NvmlMeter:
             return self._unmeasured(domain, board.problem or _UNSEEN)
         look, before = end.looks[domain], token.before.get(domain, [])
         if not token.exact:
+            if domain in token.looks:
+                self._loose[domain] = _Loose(token.looks[domain], look, start_s, end_s)
             return self._rough(track, domain, token.looks.get(domain), look)
         behind = board.behind(look)
         if not before or len(behind) < 2:
@@ -221,26 +258,37 @@ class NvmlMeter:
             unit_j=track.step_j,
             doubt_s=track.doubt_s + min(track.jitter_s, track.period_s / 10),
         )
-        instant_w = end.instants_w.get(domain)
-        if instant_w is not None:
-            seen = sampled.sees_part(evidence, instant_w)
-            board.sees_part += 0 if seen is None else 1 if seen else -1
-        if board.sees_part <= 0:
-            return self._measured(domain, evidence, edges.attribute(evidence), part=False)
-        found = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
-        if found is None:
+        return self._attributed(board, evidence, end.instants_w.get(domain, []))
+
+    def _attributed(self, board: Board, evidence: Evidence, instants_w: list[float]) -> Reading:
+        """The energy by a counter of which it is known, or not, whether it sees all of the time."""
+        start_s, end_s = evidence.start_s, evidence.end_s
+        sees = sampled.sees_part(evidence, instants_w)
+        board.vote(sees)
+        plain = edges.attribute(evidence)
+        doubtful = board.sees_part > 0 or (board.sees_part == 0 and sees == "either")
+        if not doubtful:
+            return self._measured(board.domain, evidence, plain)
+        part = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
+        if part is None:
             return self._unmeasured(
-                domain,
+                board.domain,
                 f"{sampled.SEEN}, and none of a window of {end_s - start_s:.3g} s; make it longer",
             )
-        return self._measured(domain, evidence, found, part=True)
+        if board.sees_part > 0:
+            return self._measured(board.domain, evidence, part, sampled.SEEN)
+        doubt_j = math.hypot(
+            plain.uncertainty_j, part.uncertainty_j, part.energy_j - plain.energy_j
+        )
+        either = dataclasses.replace(plain, uncertainty_j=doubt_j)
+        return self._measured(board.domain, evidence, either, sampled.EITHER)
 
     def _measured(
-        self, domain: str, evidence: Evidence, found: Attributed, *, part: bool
+        self, domain: str, evidence: Evidence, found: Attributed, doubt: str = ""
     ) -> Reading:
         if found.energy_j <= found.uncertainty_j:
             return self._unmeasured(domain, _TOO_SHORT)
-        quality, reason = _judged(found, evidence, part=part)
+        quality, reason = _judged(found, evidence, doubt)
         return Reading(
             domain=domain,
             meter=self.name,
@@ -308,12 +356,19 @@ class NvmlMeter:
                 library.nvmlShutdown()
 
 
-def _judged(found: Attributed, evidence: Evidence, *, part: bool) -> tuple[Quality, str | None]:
+def _watch_sensor(board: Board, behind: list[Tick], instants_w: dict[str, list[float]]) -> None:
+    """Read the sensor where another tick has just come."""
+    told = instants_w.setdefault(board.domain, [])
+    if len(told) == len(behind) - 1 and (instant_w := board.instant_w()) is not None:
+        told.append(instant_w)
+
+
+def _judged(found: Attributed, evidence: Evidence, doubt: str) -> tuple[Quality, str | None]:
     """How far an energy can be trusted, and why not further."""
     relative = found.uncertainty_j / found.energy_j
     duration_s, period_s = evidence.end_s - evidence.start_s, evidence.period_s
-    if part:
-        return "degraded", f"±{relative:.1%}: {sampled.SEEN}; longer windows help somewhat"
+    if doubt:
+        return "degraded", f"±{relative:.1%}: {doubt}; longer windows help"
     # With a tail, a window of a period or two has no time of its own that a tick could tell of.
     few = found.tail_j > 0 and duration_s < _FEW * period_s
     if relative <= _SHORT and not few:

@@ -13,16 +13,21 @@ not seen is an uncertainty that comes from how much the load varies.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Literal
 
 from pytest_llem.meters.edges import Attributed, Evidence, attribute, slopes
 
-__all__ = ["SEEN", "attribute_sampled", "sees_part"]
+__all__ = ["EITHER", "SEEN", "Sees", "attribute_sampled", "sees_part"]
 
 SEEN = "the sensor behind the energy counter sees only part of the time"
 
-_TELLING = 0.15
-_DECAYED = 0.3
-_TOLD = 0.1
+EITHER = (
+    "no load shows in the last period: it ended before the window, or the sensor behind the energy"
+    " counter didn't see it"
+)
+
+_TELLING = 0.06
 _SAME = 0.02
 _LOADED = 0.05
 _UNKNOWN = 0.25
@@ -36,39 +41,49 @@ was seen, by chance and common to all; and of the rest of a period, of which not
 so that 95 % intervals hold 95 % of simulated windows (perf/energy_accuracy.py)."""
 
 
-def sees_part(evidence: Evidence, instant_w: float) -> bool | None:
-    """Whether a counter's last step is the sensor's reading and not the energy of the period.
+Sees = Literal["all", "part", "either", "unknown"]
+
+
+def sees_part(evidence: Evidence, instants_w: Sequence[float]) -> Sees:
+    """Whether a counter's steps are the sensor's readings and not the energy of the periods.
 
     Args:
         evidence: of a window under load.
-        instant_w: the sensor's power, read just behind the first tick after the window.
+        instants_w: the sensor's power, read just behind each of the ticks after the window.
 
     Returns:
-        None where the two can't be told apart: the window ended near a tick, or there was no load.
+        ``all`` where a step shows load and isn't what the sensor saw at its end. ``part`` where
+        steps that show load are just that, although the load ended within the period. ``either``
+        where no step shows load: the sensor didn't see it, or it was over before the window's end.
+        ``unknown`` where nothing can be told: there was no load, the window ended near a tick,
+        the device wasn't at rest before and behind, or nothing is known of its sensor.
     """
-    first, period_s = evidence.after[0], evidence.period_s
-    outside_s = first.time_s - evidence.end_s
-    inside_s = period_s - outside_s
-    duration_s = evidence.end_s - evidence.start_s
-    rest = slopes(evidence.after, period_s, evidence.unit_j)
-    if not rest or min(inside_s, outside_s) < _TELLING * period_s or inside_s > duration_s:
-        return None
-    anchor = evidence.before[-1]
-    rest_w = rest[-1].power_w
-    load_w = (first.joules - anchor.joules - rest_w * (first.time_s - anchor.time_s)) / duration_s
+    period_s, look = evidence.period_s, evidence.at_end
+    before = slopes(evidence.before, period_s, evidence.unit_j)
+    after = slopes(evidence.after, period_s, evidence.unit_j)
+    if not after or not instants_w:
+        return "unknown"
+    first = evidence.after[0]
+    rest_w = min(slope.power_w for slope in (*before[-1:], *after))
+    whole_j = first.joules - evidence.before[-1].joules
+    load_w = whole_j / (first.time_s - evidence.before[-1].time_s) - rest_w
     if load_w < _LOADED * rest_w:
-        return None
-    # Of a counter that sees all, the last step has the load's share in it. After a load that
-    # hardly decays until the first tick, that looks the same.
-    fell_w = instant_w - rest[0].power_w
-    ended_w = instant_w + 2 * fell_w * outside_s / period_s
-    lowest_w = min(slope.power_w for slope in (*rest, *slopes(evidence.before, period_s, 0.0)))
-    if instant_w - lowest_w < _DECAYED * load_w:
-        ended_w = rest_w + load_w
-    if (ended_w - instant_w) * inside_s / period_s < _TOLD * load_w:
-        return None
-    step_w = (first.joules - evidence.at_end.joules) / period_s
-    return abs(step_w - instant_w) < _SAME * load_w
+        return "unknown"
+    steps_w = [(first.joules - look.joules) / period_s, *(slope.power_w for slope in after)]
+    told = [
+        abs(step_w - instant_w) / load_w
+        for step_w, instant_w in zip(steps_w, instants_w, strict=False)
+        if step_w - rest_w > _LOADED * load_w
+    ]
+    if any(apart > 2 * _SAME for apart in told):
+        return "all"
+    outside_s = first.time_s - evidence.end_s
+    ended_within = min(outside_s, period_s - outside_s) > _TELLING * period_s
+    if not ended_within or not before or not after[-1].agrees(before[-1]):
+        return "unknown"
+    if not told:
+        return "either"
+    return "part" if max(told) < _SAME else "unknown"
 
 
 def attribute_sampled(evidence: Evidence, varies_w: float | None) -> Attributed | None:

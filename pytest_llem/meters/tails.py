@@ -31,9 +31,12 @@ _END_SPREAD = 0.35
 between that and the mean since the last tick. Loads do vary: prefill and decode, batch by batch."""
 
 _SPLIT_SPREAD = 0.05
+_WELL_SEEN = 0.05
 """How far a real tail may be from the shapes tried, as part of its energy."""
 
-_FLOOR = 0.03
+_FLOOR = 0.002
+_FLOOR_STEEP = 0.028
+"""Least relative uncertainty of the answer, and how much more where the tail falls away at once."""
 
 _NOTHING = 1e-6
 """What of a load's energy in a period is none."""
@@ -92,10 +95,17 @@ def before_first_tick(tail: Tail) -> tuple[float, float]:
     """
     if tail.load_w <= 0 or tail.until_first_s <= 0:
         return 0.0, 0.0
-    if sum(tail.after_j) <= _NOTHING * tail.load_w * tail.period_s:
+    total_j = sum(tail.after_j)
+    if total_j <= _NOTHING * tail.load_w * tail.period_s:
         return 0.0, 0.0
+    # A tail that falls little from tick to tick is seen well, and known well before the first.
+    begun_j, then_j = [*tail.after_j, 0.0][:2]
+    fall = 1.0 - then_j / begun_j if begun_j > then_j else 0.0
+    split_j = _SPLIT_SPREAD * (_WELL_SEEN + (1 - _WELL_SEEN) * fall) * total_j
     found = [
-        _explained(tail, shape, relative * tail.load_w) for shape in _SHAPES for relative in _POWERS
+        _explained(tail, shape, relative * tail.load_w, split_j)
+        for shape in _SHAPES
+        for relative in _POWERS
     ]
     best = max(log for _, log in found)
     weights = [math.exp(log - best) for _, log in found]
@@ -104,7 +114,8 @@ def before_first_tick(tail: Tail) -> tuple[float, float]:
     square = math.fsum(
         w * (joules - mean) ** 2 for w, (joules, _) in zip(weights, found, strict=True)
     )
-    return mean, math.hypot(math.sqrt(square / whole), _FLOOR * mean)
+    floor_j = (_FLOOR + _FLOOR_STEEP * fall**2) * mean
+    return mean, math.hypot(math.sqrt(square / whole), floor_j)
 
 
 def beside_load(tail: Tail) -> tuple[float, float]:
@@ -133,16 +144,15 @@ def hidden_j(tail: Tail) -> float:
     return excess_j if excess_j > _STRANGE * load_j + _LEAST * tail.load_w * tail.period_s else 0.0
 
 
-def _explained(tail: Tail, shape: Shape, power_w: float) -> tuple[float, float]:
+def _explained(tail: Tail, shape: Shape, power_w: float, split_j: float) -> tuple[float, float]:
     """Energy before the first tick by one shape and starting power, and its log-likelihood."""
     length_s = _length(tail, shape, power_w)
     first_s, period_s = tail.until_first_s, tail.period_s
-    total_j = sum(tail.after_j)
     log = -0.5 * ((power_w - tail.load_w) / (_START_SPREAD * tail.load_w)) ** 2
     begin = shape(length_s, first_s)
     for number, joules in enumerate(tail.after_j, 1):
         end = shape(length_s, first_s + number * period_s)
-        log -= 0.5 * ((power_w * (end - begin) - joules) / (_SPLIT_SPREAD * total_j)) ** 2
+        log -= 0.5 * ((power_w * (end - begin) - joules) / split_j) ** 2
         begin = end
     joules = power_w * shape(length_s, first_s)
     if tail.around_j is not None and tail.inside_s > 0:

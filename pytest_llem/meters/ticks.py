@@ -100,6 +100,7 @@ class Track:
         call_s: what a read takes at least.
         jitter_s: by how much a tick may be off its time; infinite where that isn't known.
         missed: ticks since the last that was seen, which came before they were looked for.
+        fresh_s: no value is older than this when it is read; infinity where that isn't known.
         ticks: the last ones seen, in order, and not always neighbours.
         last: what was read last.
     """
@@ -137,6 +138,7 @@ class Track:
         self.doubt_s = math.inf
         self.jitter_s = math.inf
         self.missed = 0
+        self.fresh_s = math.inf
         self.ticks: deque[Tick] = deque(maxlen=_KEPT)
         self.last: Look | None = None
 
@@ -168,7 +170,8 @@ class Track:
         # Within a call that took no longer than usual, the value is taken to be that of its middle:
         # what that is wrong by is the same at both ends of a window, and cancels out.
         inner_s = self.call_s / 2
-        change = Tick(previous.lo_s + inner_s, hi_s - inner_s, self.last.joules)
+        first_s = max(previous.lo_s, lo_s - self.fresh_s)
+        change = Tick(first_s + inner_s, hi_s - inner_s, self.last.joules)
         tick = self._pinned(change, lo_s)
         if tick is not None:
             self.ticks.append(tick)

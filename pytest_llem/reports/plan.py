@@ -119,8 +119,31 @@ def _made(plan: StudyPlan) -> Iterator[str]:
         yield from _row("images", [text])
     yield from _row("models", [text for supply in plan.supplies for text in _supply(supply)])
     yield from _row("engine loads", [_loads(plan.turns)])
+    yield from _row("windows", _windows(plan.turns))
     yield from _row("asleep", [_asleep(plan.turns)])
     yield from _row("total", _total(plan.turns))
+
+
+def _windows(turns: Sequence[Turn]) -> Iterator[str]:
+    """What makes measurements longer than their requests, and by how much."""
+    users: dict[str, int] = {}
+    for turn in turns:
+        for text in _longer(turn.experiment):
+            users[text] = users.get(text, 0) + 1
+    for text, count in users.items():
+        of = "" if count == len(turns) else f" ({_of(count, len(turns), 'measurement')})"
+        yield f"{text}{of}"
+
+
+def _longer(experiment: Experiment) -> Iterator[str]:
+    warmup = experiment.warmup
+    if warmup != "none" and warmup.until_stable:
+        yield f"warm-up until stable, at most {_time(warmup.timeout_s)}"
+    if experiment.precision is not None:
+        text = f"precision {experiment.precision * 100:g} %: a pilot run tells the repeats"
+        yield f"{text}, at most {_time(experiment.timeout_s)}"
+    if experiment.phases:
+        yield "phases: a window of prefill alone, 1 to 30 s"
 
 
 def _order(plan: StudyPlan) -> str:

@@ -22,6 +22,7 @@ _MODULES = (
     "gpus.py",
     "metrics.py",
     "nvml.py",
+    "powercap.py",
     "records.py",
     "rules.py",
     "wire.py",

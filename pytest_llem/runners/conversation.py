@@ -25,7 +25,7 @@ _LOG_LINES = 40
 _TICK_S = 0.5
 _WAIT_S = 120.0
 """The worker itself waits no longer than a minute for others to leave a GPU."""
-_WATCHED = {"warmup", "measure"}
+_WATCHED = {"warmup", "pilot", "measure", "prefill"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Progress:
     """Where a worker is.
 
     Attributes:
-        phase: ``start wait load idle warmup measure close``.
+        phase: ``start wait load idle warmup pilot measure prefill close``.
         elapsed_s: since the phase began.
         done: requests finished, of ``total``; both 0 where nothing is counted.
     """
@@ -50,7 +50,7 @@ class Patience:
 
     Attributes:
         hello_s: from its start to its first word.
-        silence_s: without a frame or a byte of its log, while it warms up or measures.
+        silence_s: without a frame or a byte of its log, while requests are made.
     """
 
     hello_s: float = 60.0

@@ -36,6 +36,7 @@ def problems(experiment: Experiment) -> Iterator[Problem]:
     parallel = experiment.tensor_parallel * experiment.pipeline_parallel
     if experiment.gpus is not None and experiment.gpus < parallel:
         yield ("gpus",), f"fewer than tensor_parallel × pipeline_parallel = {parallel}"
+    yield from _unreadable(experiment)
     for name in experiment.env:
         if _SECRET.search(name):
             text = "a secret doesn't belong in a study: its report shows it; set it where pytest"
@@ -46,11 +47,18 @@ def problems(experiment: Experiment) -> Iterator[Problem]:
     yield from _later(experiment)
 
 
+def _unreadable(experiment: Experiment) -> Iterator[Problem]:
+    """What needs an energy that the experiment's own choice of meters can't give."""
+    if experiment.meters == "auto":
+        return
+    if experiment.precision is not None and set(experiment.meters) <= {"estimate"}:
+        yield ("precision",), "needs a meter that measures; meters names none"
+    if experiment.phases and not experiment.meters:
+        yield ("phases",), "needs a meter; meters names none"
+
+
 LATER: Mapping[str, Callable[[Any], bool]] = {
     "prompts.source": lambda source: source != "synthetic",
-    "warmup.until_stable": bool,
-    "precision": lambda precision: precision is not None,
-    "phases": bool,
     "worker": lambda worker: worker != "fresh",
     "execution.max_failures": lambda failures: failures is not None,
     "execution.time_budget_s": lambda budget_s: budget_s is not None,

@@ -4,7 +4,8 @@ Frames are JSON objects, one a line. Standard output belongs to them alone: what
 prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
 host to worker: ``request``.
 
-Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and ends.
+Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
+windows of an engine that runs elsewhere (``beside``).
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from typing import Any, NoReturn
 from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import BACKENDS, METERS, Backend, Meter, Target, find, names
+from pytest_llem.extensions import BACKENDS, Backend, find
 from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
+from pytest_llem.worker.beside import boot_id, describe_meters, serve_windows
 from pytest_llem.worker.measure import measure
 
-__all__ = ["describe_meters", "main"]
+__all__ = ["main"]
 
 
 class Frames:
@@ -68,6 +70,7 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
     try:
         if header["role"] == "meter":
             frames.send("hello", **_about(), meters=describe_meters())
+            serve_windows(sys.stdin, frames.send)
             return 0
         backend = _hello(frames, header["backend"])
         request = json.loads(sys.stdin.readline() or "null")
@@ -98,21 +101,9 @@ def _hello(frames: Frames, name: str) -> Backend:
 
 def _about() -> dict[str, Any]:
     """What every hello says."""
-    return {"protocol": PROTOCOL, "llem": __version__, "python": platform.python_version()}
-
-
-def describe_meters() -> list[dict[str, Any]]:
-    """Every meter there is: what it could read here, and what keeps it from that."""
-    found = []
-    for name in names(METERS):
-        row: dict[str, Any] = {"name": name, "estimates": False, "domains": {}, "error": None}
-        try:
-            for device in ("cpu", "cuda"):
-                meter: Meter = find(METERS, name)(Target(device=device, count=None))
-                row["estimates"] = meter.estimates
-                row["domains"][device] = list(meter.domains)
-                meter.close()
-        except Exception as error:  # a third party's code: whatever it is, doctor must say it
-            row["error"] = str(error) or type(error).__name__
-        found.append(row)
-    return found
+    return {
+        "protocol": PROTOCOL,
+        "llem": __version__,
+        "python": platform.python_version(),
+        "boot_id": boot_id(),
+    }

@@ -12,13 +12,17 @@ from pytest_llem.worker.workload import asked_lengths
 __all__ = ["check"]
 
 
-def check(experiment: Experiment, completions: Sequence[Completion]) -> tuple[str, ...]:
-    """What is wrong with a run, a line each; empty when nothing is."""
-    return tuple(_problems(experiment, completions))
+def check(
+    experiment: Experiment, completions: Sequence[Completion], repeats: int = 1
+) -> tuple[str, ...]:
+    """What is wrong with a window of so many runs, a line each; empty when nothing is."""
+    return tuple(_problems(experiment, completions, repeats))
 
 
-def _problems(experiment: Experiment, completions: Sequence[Completion]) -> Iterator[str]:
-    asked = experiment.prompts.count
+def _problems(
+    experiment: Experiment, completions: Sequence[Completion], repeats: int
+) -> Iterator[str]:
+    asked = experiment.prompts.count * repeats
     if len(completions) != asked:
         yield f"{len(completions)} of {asked} requests were answered"
     checks = {
@@ -33,7 +37,7 @@ def _problems(experiment: Experiment, completions: Sequence[Completion]) -> Iter
             not _ascending((c.timing.submitted_s, *c.timing.token_s))
         ),
     }
-    lengths = asked_lengths(experiment)
+    lengths = asked_lengths(experiment) * repeats
     if wrong := sum(c.timing.input_tokens != n for c, n in zip(completions, lengths, strict=False)):
         yield f"{wrong} of {asked} requests did not have exactly the input tokens asked for"
     for problem, is_wrong in checks.items():

@@ -5,30 +5,38 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import METERS, Backend, Completion, Engine, Meter, Target, find, names
-from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, Window
+from pytest_llem.extensions import (
+    METERS,
+    Backend,
+    Completion,
+    Engine,
+    EngineFacts,
+    Meter,
+    Target,
+    find,
+    names,
+)
+from pytest_llem.records import Idle, Measurement, Reading, RequestTiming, WarmUp, Window
 from pytest_llem.wire import to_dict
 from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
-from pytest_llem.worker.facts import Facts
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.repeats import Emit, per_run
+from pytest_llem.worker.runs import Bench, run
 from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
+from pytest_llem.worker.warmup import warm_up
 
 __all__ = ["Emit", "Phases", "choose_meters", "measure", "send_series"]
 
-Emit = Callable[..., None]
-"""Sends a frame: its kind, then its fields by name."""
+EXACT = frozenset({"idle", "pilot", "measure", "prefill"})
+"""Phases that metrics are made of, and those that say how long such a one must be."""
 
-EXACT = frozenset({"idle", "measure"})
-"""Phases that metrics are made of."""
-
-_PROGRESS_EVERY_S = 0.5
 _SERIES_TIMES = 20_000
 
 
@@ -42,10 +50,11 @@ class Phases:
         self._emit = emit
 
     @contextlib.contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, exact: bool | None = None) -> Iterator[None]:
         """A window around the body; it is recorded also when the body raises."""
         self._emit("phase", phase=name)
-        tokens = [(meter, meter.start(exact=name in EXACT)) for meter in self.meters]
+        exact = name in EXACT if exact is None else exact
+        tokens = [(meter, meter.start(exact=exact)) for meter in self.meters]
         start_s = time.monotonic()
         try:
             yield
@@ -139,92 +148,72 @@ def _measured(
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
+    loaded_s = time.monotonic()
     facts = engine.facts()
     surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
     rest.settle(phases)
-    warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
+    warmed, warnings = _warm_up(experiment, engine, facts.vocab_size, phases)
+    bench = Bench(experiment, engine, facts, missing, phases, emit, loaded_s)
     with surroundings.around():
-        completions, peak = _run(experiment, engine, facts.vocab_size, phases, emit)
-    with phases.phase("close"):
-        engine.close()
-    for meter in phases.meters:
-        meter.close()
+        runs = run(bench)
+    _close(engine, phases)
     observed = surroundings.observed(phases.last("measure"))
-    timings = [completion.timing for completion in completions]
+    timings = [completion.timing for completion in runs.completions]
     send_series(timings, emit)
     send_trace(observed.rows, emit)
-    totals = Facts.of(completions, peak, facts.device, missing)
-    resting, drifts = rest.checked(phases.last("measure"), totals.own_domain)
+    resting, drifts = rest.checked(phases.last("measure"), runs.facts.own_domain)
     metrics = figures(
-        phases.windows, timings, totals, experiment.slo, idle=resting, trace=observed.trace
+        phases.windows, timings, runs.facts, experiment.slo, idle=resting, trace=observed.trace
     )
     return Measurement(
         experiment=experiment.id,
         digest=digest,
         cycle=cycle,
         windows=tuple(phases.windows),
-        metrics=metrics,
-        tokens={"requests": totals.requests, "input": totals.input, "output": totals.output},
-        tokens_sha256=tokens_sha256(completions),
-        integrity=check(experiment, completions),
-        warnings=(*warnings, *drifts, *observed.warnings),
+        metrics=per_run(metrics, runs.repeats) | runs.by_phase,
+        tokens=runs.tokens,
+        tokens_sha256=tokens_sha256(runs.first),
+        repeats=runs.repeats,
+        precision=runs.precision,
+        prefill=runs.prefill,
+        warmup=warmed,
+        integrity=check(experiment, runs.completions, runs.repeats),
+        warnings=(*warnings, *runs.warnings, *drifts, *observed.warnings),
         idle=resting,
         testbed=testbed(facts.device, phases.meters) | surroundings.testbed(),
-        subject={
-            "backend": backend.name,
-            "versions": dict(backend.versions()),
-            "digest": digest,
-            "engine": dict(facts.details),
-        },
+        subject=_subject(backend, digest, facts),
         conditions=observed.conditions,
         trace=observed.trace,
     )
 
 
-def _run(
-    experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases, emit: Emit
-) -> tuple[tuple[Completion, ...], int | None]:
-    """The measured run, and the device's peak memory over it."""
-    # Drawn before the window: making prompts is not inference.
-    requests = workload.measured(experiment, vocab_size)
-    engine.reset_peak_memory()
-    with phases.phase("measure"):
-        completions = engine.run(requests, _progress(emit, len(requests.prompts)))
-    return completions, engine.peak_memory_bytes()
+def _close(engine: Engine, phases: Phases) -> None:
+    with phases.phase("close"):
+        engine.close()
+    for meter in phases.meters:
+        meter.close()
+
+
+def _subject(backend: Backend, digest: str, facts: EngineFacts) -> dict[str, Any]:
+    """What is being measured."""
+    return {
+        "backend": backend.name,
+        "versions": dict(backend.versions()),
+        "digest": digest,
+        "engine": dict(facts.details),
+    }
 
 
 def _warm_up(
     experiment: Experiment, engine: Engine, vocab_size: int, phases: Phases
-) -> tuple[str, ...]:
-    """Warm-up of a loaded engine; returns warnings."""
+) -> tuple[WarmUp | None, tuple[str, ...]]:
+    """Warm-up of a loaded engine; returns what came of it, and warnings."""
     requests = workload.warmup(experiment, vocab_size)
-    if requests is None or experiment.warmup == "none":
-        return ()
+    if requests is None:
+        return None, ()
     with phases.phase("warmup"):
-        deadline = time.monotonic() + experiment.warmup.timeout_s
-        size = experiment.batch_size
-        for first in range(0, len(requests.prompts), size):
-            if time.monotonic() > deadline:
-                made = f"{first} of {len(requests.prompts)} requests"
-                return (f"warm-up ended after {experiment.warmup.timeout_s:g} s with {made}",)
-            batch = workload.part(requests, first, first + size)
-            engine.run(batch, lambda _: None)
-    return ()
-
-
-def _progress(emit: Emit, total: int) -> Callable[[int], None]:
-    """Report finished requests, seldom enough not to disturb the window."""
-    last = time.monotonic()
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PROGRESS_EVERY_S:
-            last = now
-            emit("progress", done=done, total=total)
-
-    return report
+        return warm_up(experiment, requests, engine, vocab_size)
 
 
 def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str]:

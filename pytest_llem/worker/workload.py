@@ -12,12 +12,43 @@ from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment, Lognormal, LognormalShape, Uniform
 from pytest_llem.extensions import Workload
 
-__all__ = ["asked_lengths", "lengths", "measured", "part", "synthetic", "warmup"]
+__all__ = [
+    "MOST_TOKENS",
+    "asked_lengths",
+    "lengths",
+    "measured",
+    "most_repeats",
+    "part",
+    "prefill",
+    "synthetic",
+    "warmup",
+    "warmup_batch",
+]
+
+MOST_TOKENS = 5_000_000
+"""Of all requests of a window together: they are drawn before it and kept in memory."""
 
 
-def measured(experiment: Experiment, vocab_size: int) -> Workload:
-    """The requests that count."""
-    return _workload(experiment, vocab_size, experiment.prompts.count, f"{experiment.seed}/measure")
+def measured(experiment: Experiment, vocab_size: int, repeat: int = 0) -> Workload:
+    """The requests that count; each repeat has other prompts of the same lengths."""
+    return _again(experiment, vocab_size, "measure", repeat)
+
+
+def prefill(experiment: Experiment, vocab_size: int, repeat: int) -> Workload:
+    """Requests of the same lengths that end with their first token; other prompts again."""
+    whole = _again(experiment, vocab_size, "prefill", repeat)
+    return dataclasses.replace(whole, output_tokens=1)
+
+
+def _again(experiment: Experiment, vocab_size: int, purpose: str, repeat: int) -> Workload:
+    seed = f"{experiment.seed}/{purpose}" + (f"/{repeat}" if repeat else "")
+    return _workload(experiment, asked_lengths(experiment), vocab_size, seed)
+
+
+def most_repeats(experiment: Experiment) -> int:
+    """How many times the requests fit into one window's memory; at least once."""
+    tokens = sum(asked_lengths(experiment)) + experiment.prompts.count * experiment.output_tokens
+    return max(1, MOST_TOKENS // tokens)
 
 
 def asked_lengths(experiment: Experiment) -> list[int]:
@@ -30,13 +61,24 @@ def warmup(experiment: Experiment, vocab_size: int) -> Workload | None:
     """The requests made before, with other prompts than the measured ones; None for none."""
     if experiment.warmup == "none":
         return None
-    count = experiment.warmup.prompts
-    return _workload(experiment, vocab_size, count, f"{experiment.seed}/warmup")
+    seed = f"{experiment.seed}/warmup"
+    drawn = lengths(experiment.prompts.input_tokens, experiment.warmup.prompts, seed)
+    return _workload(experiment, drawn, vocab_size, seed)
 
 
-def _workload(experiment: Experiment, vocab_size: int, count: int, seed: str) -> Workload:
+def warmup_batch(experiment: Experiment, vocab_size: int, number: int) -> Workload:
+    """A further batch of warm-up requests: other prompts, the lengths the same in each batch.
+
+    The lengths are those of the warm-up's first batch, so that their times can be compared.
+    """
+    seed = f"{experiment.seed}/warmup"
+    drawn = lengths(experiment.prompts.input_tokens, experiment.batch_size, seed)
+    return _workload(experiment, drawn, vocab_size, f"{seed}/{number}")
+
+
+def _workload(experiment: Experiment, drawn: Sequence[int], vocab_size: int, seed: str) -> Workload:
     return Workload(
-        prompts=synthetic(lengths(experiment.prompts.input_tokens, count, seed), vocab_size, seed),
+        prompts=synthetic(drawn, vocab_size, seed),
         output_tokens=experiment.output_tokens,
         batch_size=experiment.batch_size,
         seed=experiment.seed,

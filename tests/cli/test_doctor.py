@@ -21,10 +21,13 @@ from pytest_llem.cli.machine import (
     check_gpus,
     check_platform,
     check_python,
-    check_rapl,
 )
+from pytest_llem.cli.meters import judge_meters
 from pytest_llem.runners.detect import Detected
+from pytest_llem.worker.beside import describe_meters
 from tests.fakes import ScriptedTransport
+from tests.rig.fixtures import MakePowercap
+from tests.rig.powercap import Zone, packages, without_privilege
 
 TESTS = Path(__file__).parents[1]
 FAKE = TESTS / "third_party"
@@ -65,7 +68,7 @@ def rows(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
 
 def test_json_has_a_row_for_everything(tmp_path: Path) -> None:
     found = rows(doctor(tmp_path, "--json"))
-    assert {"python", "platform", "cpu", "gpu", "energy", "rapl", "docker", "nvidia toolkit"} < set(
+    assert {"python", "platform", "cpu", "gpu", "meter rapl", "docker", "nvidia toolkit"} < set(
         found
     )
     fake = {"name": "backend fake", "status": "ok", "detail": "llem-fake-engine 1.0", "fix": None}
@@ -185,38 +188,50 @@ def nobody(_path: Path, _mode: int) -> bool:
     return False
 
 
-ZONES = {
-    "sys/class/powercap/intel-rapl:0/energy_uj": "1",
-    "sys/class/powercap/intel-rapl:0/name": "package-0\n",
-    "sys/class/powercap/intel-rapl:0:0/energy_uj": "1",
-    "sys/class/powercap/intel-rapl:0:0/name": "dram\n",
-    "sys/class/powercap/intel-rapl-mmio:0/energy_uj": "1",
-}
+def rapl_row(monkeypatch: pytest.MonkeyPatch, root: Path) -> Check:
+    """The row of a host with a powercap tree, by what a worker says of it."""
+    monkeypatch.setenv("LLEM_POWERCAP", str(root))
+    checks = judge_meters({"frame": "hello", "meters": describe_meters()})
+    return next(check for check in checks if check.name == "meter rapl")
 
 
-def test_rapl_that_can_be_read(tmp_path: Path) -> None:
-    write(tmp_path, ZONES)
-    row = check_rapl(tmp_path, anyone)
-    assert row.status == "note"
-    assert row.detail == "package-0, dram: readable, but not read by this version"
-    assert row.fix is None
+def test_rapl_that_can_be_read(powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rapl_row(monkeypatch, powercap(packages(2)).root)
+    assert (row.status, row.fix) == ("ok", None)
+    assert row.detail == "cpu:0, cpu:1, dram:0, dram:1 (cpu); cpu:0, cpu:1, dram:0, dram:1 (cuda)"
 
 
-def test_rapl_that_is_roots_alone_says_why_and_what_to_do(tmp_path: Path) -> None:
-    write(tmp_path, ZONES)
-    row = check_rapl(tmp_path, nobody)
-    # Nothing uses it yet, so nothing is kept from working.
-    assert row.status == "note"
-    assert "2 of 2 not readable" in row.detail
-    assert "CVE-2020-8694" in row.detail
-    assert row.fix is not None
-    assert "chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" in row.fix
-
-
-def test_no_rapl(tmp_path: Path) -> None:
-    row = check_rapl(tmp_path, anyone)
+def test_rapl_that_is_broken_has_no_command(
+    powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = rapl_row(monkeypatch, powercap([Zone(name="package-0", text="?")]).root)
     assert (row.status, row.fix) == ("note", None)
-    assert "no counter" in row.detail
+    assert "holds no number" in row.detail
+    assert row.detail.endswith("the energy is null")
+
+
+def test_rapl_that_is_roots_alone_says_why_and_what_to_do(
+    powercap: MakePowercap, tmp_path: Path
+) -> None:
+    tree = powercap(packages(1, like=Zone(name="", mode=0o000)))
+    command = [sys.executable, "-m", "pytest_llem", "doctor", "--json"]
+    done = subprocess.run(
+        without_privilege(command),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(FAKE), "LLEM_POWERCAP": str(tree.root)},
+    )
+    row = rows(done)["meter rapl"]
+    assert row["status"] == "problem"
+    assert row["detail"].startswith("cpu:0, dram:0: not readable by this user: since CVE-2020-8694")
+    assert row["fix"].startswith(f"sudo chmod a+r {tree.root}/intel-rapl*:*/energy_uj  # until")
+
+
+def test_no_rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = rapl_row(monkeypatch, tmp_path)
+    assert (row.status, row.fix) == ("note", None)
+    assert row.detail.startswith(f"has nothing to read here: no RAPL counter in {tmp_path}")
 
 
 VERSIONS = {

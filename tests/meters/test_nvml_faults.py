@@ -235,7 +235,7 @@ def test_without_a_counter_nothing_is_called_one(lack: Settings, nvml_rig: NvmlR
 )
 def test_functions_that_help_may_be_missing(missing: str, nvml_rig: NvmlRig) -> None:
     with bench(nvml_rig(settings={**SQUARE, "missing": missing})) as on:
-        found = [on.window(0.3) for _ in range(3)]
+        found = [on.window(0.3 + 0.033 * number) for number in range(4)]
     assert all(one.holds(4) for one in found)
     assert {one.reading.quality for one in found} == {"ok"}
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.demands import RunnerSpec
+from pytest_llem.experiment import Warmup
 from pytest_llem.reports.plan import Turn
 from pytest_llem.study import identity
 from pytest_llem.study.keys import Execution
@@ -97,6 +98,31 @@ def test_where_reuse_saves_nothing_it_is_not_spoken_of() -> None:
 def test_a_reused_engine_is_loaded_where_it_changes() -> None:
     assert engines("sequential", "org/x", "org/x", "org/y", worker="reuse") == "2"
     assert engines("interleaved", "org/x", "org/y", worker="reuse") == f"4; 2 {FEWER}"
+
+
+# --- windows --------------------------------------------------------------------------------
+
+
+def test_what_makes_measurements_longer_is_told() -> None:
+    stable = Warmup(timeout_s=150.0, until_stable=True)
+    made = [turn(precision=0.02, phases=True, warmup=stable)]
+    assert row("windows", study(turns=made)) == [
+        "warm-up until stable, at most 2.5 min",
+        "precision 2 %: a pilot run tells the repeats, at most 10 min",
+        "phases: a window of prefill alone, 1 to 30 s",
+    ]
+
+
+def test_what_some_measurements_only_have_is_counted() -> None:
+    made = [turn("a", precision=0.005), turn("b", precision=0.005), turn("c")]
+    assert row("windows", study("abc", turns=made)) == [
+        "precision 0.5 %: a pilot run tells the repeats, at most 10 min (2",
+        "of 3 measurements)",
+    ]
+
+
+def test_ordinary_measurements_need_no_word() -> None:
+    assert row("windows", study(turns=[turn("a"), turn("b", warmup="none")])) == []
 
 
 # --- times ----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ Times are seconds of ``time.monotonic()``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pickle
@@ -363,6 +364,10 @@ def tick_for_parent() -> None:
     """Tick until killed, or until the parent is gone."""
     layout, marks, parent = pickle.load(sys.stdin.buffer)
     ticker = _Ticker(layout, Marks(marks, create=False) if marks else None)
+    with contextlib.suppress(AttributeError, OSError):
+        # A meter that reads without a pause, and may ask to run at once, must not keep us waiting:
+        # a real counter is hardware.
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
     ticker.write(time.monotonic())  # whoever waits for the next line finds no old value
     sys.stdout.write("ticking\n")
     sys.stdout.flush()

@@ -122,6 +122,7 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "gpus.py",
         "metrics.py",
         "nvml.py",
+        "powercap.py",
         "records.py",
         "rules.py",
         "wire.py",

@@ -358,6 +358,7 @@ def test_only_the_end_of_a_long_log_is_told() -> None:
         (["wait", "load"], "load", "0.5", "load_timeout_s"),
         (["load", "idle"], "idle", "0.1", "timeout_s"),
         (["load", "idle", "measure"], "measure", "0.1", "timeout_s"),
+        (["load", "pilot", "measure", "pilot", "prefill"], "prefill", "0.1", "timeout_s"),
     ],
 )
 def test_a_silent_worker_is_too_late(
@@ -465,12 +466,13 @@ def test_a_wait_for_others_takes_nothing_of_the_time_to_load() -> None:
     assert ("wait", 0, 60) in {(told.phase, told.done, told.total) for told in heard.all}
 
 
-def test_a_worker_that_falls_silent_while_measuring_is_ended() -> None:
-    transport = ScriptedTransport([hello(), line("phase", phase="measure")])
+@pytest.mark.parametrize("phase", ["warmup", "pilot", "measure", "prefill"])
+def test_a_worker_that_falls_silent_while_requests_are_made_is_ended(phase: str) -> None:
+    transport = ScriptedTransport([hello(), line("phase", phase=phase)])
     error = failure(transport, Patience(hello_s=5, silence_s=0.02))
     assert (error.kind, error.message) == (
         "timeout",
-        "nothing was heard from measure for 0.02 s",
+        f"nothing was heard from {phase} for 0.02 s",
     )
 
 

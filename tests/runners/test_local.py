@@ -103,8 +103,11 @@ def test_how_a_worker_ended_is_told(tmp_path: Path, token: str, way: str) -> Non
     assert workers(token) == 0
 
 
-def test_a_worker_of_the_role_meter_names_the_meters_and_ends(tmp_path: Path, token: str) -> None:
+def test_a_worker_of_the_role_meter_names_the_meters_and_ends_when_asked(
+    tmp_path: Path, token: str
+) -> None:
     transport = start(Launch(backend="", log=tmp_path / "log", role="meter"))
+    transport.send(b'{"frame": "close"}\n')
     output = b""
     while chunk := transport.receive(60):
         output += chunk

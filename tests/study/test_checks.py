@@ -51,6 +51,9 @@ def wrong(**fields: Any) -> list[tuple[Key, str]]:
         {"env": {"OMP_NUM_THREADS": "4", "TOKENIZERS_PARALLELISM": "false", "KEYBOARD": "x"}},
         {"marks": ("slow", {"timeout": 30})},
         {"warmup": "none"},
+        {"warmup": Warmup(until_stable=True), "precision": 0.02, "phases": True},
+        {"precision": 0.02, "meters": ("estimate", "nvml")},
+        {"phases": True, "meters": ("estimate",)},
     ],
 )
 def test_what_fits_together_is_taken(fields: dict[str, Any]) -> None:
@@ -75,6 +78,17 @@ def test_what_fits_together_is_taken(fields: dict[str, Any]) -> None:
             ("gpus",),
             "fewer than tensor_parallel × pipeline_parallel = 4",
         ),
+        (
+            {"precision": 0.02, "meters": ()},
+            ("precision",),
+            "needs a meter that measures; meters names none",
+        ),
+        (
+            {"precision": 0.02, "meters": ("estimate",)},
+            ("precision",),
+            "needs a meter that measures; meters names none",
+        ),
+        ({"phases": True, "meters": ()}, ("phases",), "needs a meter; meters names none"),
         ({"marks": ("a", {"b": 1, "c": 2})}, ("marks", 1), "should be a name, or one name with"),
         ({"marks": ({},)}, ("marks", 0), "should be a name, or one name with its arguments"),
     ],
@@ -108,9 +122,6 @@ def test_a_secret_in_a_study_is_refused(name: str) -> None:
     ("fields", "key"),
     [
         ({"prompts": Prompts(source="p.jsonl")}, ("prompts", "source")),
-        ({"warmup": Warmup(until_stable=True)}, ("warmup", "until_stable")),
-        ({"precision": 0.02}, ("precision",)),
-        ({"phases": True}, ("phases",)),
         ({"worker": "forked"}, ("worker",)),
         ({"worker": "reuse"}, ("worker",)),
     ],

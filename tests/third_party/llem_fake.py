@@ -13,12 +13,19 @@ The backend does what its options say: it sleeps, and it fails in every way an e
   a thread takes the interpreter for good.
 * ``computes_on: cuda``: the device that it says it computes on.
 * ``mark: path``: writes the phase there on entering it.
+* ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
+  each time; ``refuse_one: true``: it refuses requests of a single token.
+
+Its meter ``edges`` is as uncertain as the variables LLEM_FAKE_EDGE_J (each window, 0.05 J if not
+set) and LLEM_FAKE_NOISE_J (a second of a window, 0 J if not set) say.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
+import math
 import os
 import signal
 import stat
@@ -118,6 +125,7 @@ class FakeEngine:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self._peak = 0
+        self._runs = 0
 
     def misbehave(self, phase: str) -> None:
         if mark := self._options.get("mark"):
@@ -152,6 +160,9 @@ class FakeEngine:
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")
+        if self._options.get("refuse_one") and workload.output_tokens == 1:
+            raise RuntimeError("a single token is beneath me")
+        self._runs += 1
         done: list[Completion] = []
         for prompt in workload.prompts:
             done.append(self._complete(prompt, workload.output_tokens))
@@ -162,7 +173,7 @@ class FakeEngine:
         submitted_s = time.monotonic()
         times = []
         for _ in range(count - int(self._options.get("drop_tokens", 0))):
-            time.sleep(float(self._options.get("token_s", 0.001)))
+            time.sleep(float(self._options.get("token_s", 0.001)) * self._slowness())
             times.append(float("nan") if self._options.get("nan") else time.monotonic())
         timing = RequestTiming(
             submitted_s=submitted_s,
@@ -171,6 +182,10 @@ class FakeEngine:
             output_tokens=len(times),
         )
         return Completion(timing=timing, token_ids=tuple(range(len(times))))
+
+    def _slowness(self) -> float:
+        settles = float(self._options.get("settles", 0))
+        return 1.0 + max(0.0, settles + 1 - self._runs) / (settles or 1.0)
 
     def reset_peak_memory(self) -> None:
         self._peak = 1_000_000
@@ -216,6 +231,19 @@ class FixedMeter:
                 before_w=self.before_w,
             ),
         )
+
+
+class EdgesMeter(FixedMeter):
+    """10 W, known the better the longer a window is."""
+
+    name = "edges"
+
+    def stop(self, token: object, start_s: float, end_s: float) -> Sequence[Reading]:
+        (reading,) = super().stop(token, start_s, end_s)
+        edge_j = float(os.environ.get("LLEM_FAKE_EDGE_J", "0.05"))
+        noise_j = float(os.environ.get("LLEM_FAKE_NOISE_J", "0"))
+        spread_j = math.hypot(edge_j, noise_j * math.sqrt(end_s - start_s))
+        return (dataclasses.replace(reading, uncertainty_j=spread_j),)
 
 
 class ShortMeter(FixedMeter):

@@ -98,3 +98,18 @@ def test_all_that_is_wrong_is_told() -> None:
         "1 of 2 requests have no time for each of their tokens",
         "1 of 2 requests have times that run backwards",
     )
+
+
+def test_a_window_of_several_runs_has_the_requests_of_all() -> None:
+    assert check(EXPERIMENT, [GOOD] * 6, repeats=3) == ()
+    (problem,) = check(EXPERIMENT, [GOOD] * 5, repeats=3)
+    assert problem == "5 of 6 requests were answered"
+
+
+def test_input_tokens_are_looked_at_in_every_run() -> None:
+    drawn = dataclasses.replace(
+        EXPERIMENT, prompts=Prompts(count=2, input_tokens=Uniform(uniform=(1, 50)))
+    )
+    once = [with_timing(input_tokens=length) for length in asked_lengths(drawn)]
+    assert check(drawn, once * 2, repeats=2) == ()
+    assert len(check(drawn, once + once[::-1], repeats=2)) == 1

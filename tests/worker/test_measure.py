@@ -9,7 +9,8 @@ import pytest
 
 from pytest_llem.experiment import Experiment, Prompts, Slo, Uniform, Warmup
 from pytest_llem.extensions import Abilities, Completion, EngineFacts, Workload
-from pytest_llem.records import Idle, IdlePower, Measurement
+from pytest_llem.metrics import METRICS
+from pytest_llem.records import Idle, IdlePower, Measurement, Precision, WarmUp
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.workload import asked_lengths, measured, warmup
 from tests.builders import DIGEST, completion, experiment, timing
@@ -100,6 +101,7 @@ def test_a_measurement_says_what_was_measured() -> None:
         ({}, ["load", "measure", "close"]),
         ({"idle": 0.01}, ["load", "idle", "measure", "close"]),
         ({"warmup": Warmup(prompts=1)}, ["load", "warmup", "measure", "close"]),
+        ({"phases": True}, ["load", "measure", "pilot", "prefill", "close"]),
     ],
 )
 def test_only_the_phases_that_are_asked_for_are_there(
@@ -157,6 +159,50 @@ def test_warm_up_is_made_batch_by_batch_before_the_memory_is_counted() -> None:
     assert whole is not None
     assert [len(batch.prompts) for batch in batches] == [2, 2, 1]
     assert [prompt for batch in batches for prompt in batch.prompts] == list(whole.prompts)
+
+
+def test_what_a_warm_up_came_to_is_recorded() -> None:
+    found, _, _ = made(warmup=Warmup(prompts=5), batch_size=2)
+    assert found.warmup == WarmUp(batches=3)
+    assert made()[0].warmup is None
+
+
+def test_a_warm_up_goes_on_until_stable_where_that_is_asked_for() -> None:
+    found, engine, _ = made(warmup=Warmup(prompts=1, until_stable=True, timeout_s=1.0))
+    assert found.warmup is not None
+    assert found.warmup.stable is not None
+    assert found.warmup.batches == len(engine.runs) - 1 >= 5
+
+
+def test_a_measurement_of_one_run_says_so() -> None:
+    found, _, _ = made()
+    assert (found.repeats, found.precision, found.prefill) == (1, None, None)
+
+
+def test_a_precision_that_nothing_can_judge_is_a_warning_and_costs_nothing() -> None:
+    found, engine, frames = made(precision=0.02)
+    assert found.precision == Precision(asked=0.02, reached=None, tries=0, why_not=WHY_NOT)
+    assert found.warnings == (f"precision 2 % can't be judged: {WHY_NOT}",)
+    assert (found.repeats, len(engine.runs)) == (1, 1)
+    assert [window.phase for window in found.windows] == ["load", "measure", "close"]
+    assert [data["phase"] for kind, data in frames if kind == "phase"] == ["load", "pilot", "close"]
+    assert found.tokens_sha256 == made()[0].tokens_sha256
+
+
+WHY_NOT = "the energy is an estimate; use a meter that measures, or leave precision out"
+
+
+def test_phases_give_energy_of_prefill_and_decode() -> None:
+    found, engine, _ = made(phases=True)
+    assert found.prefill is not None
+    # Eight input tokens a run; the runs after the measured one and the first of prefill.
+    assert found.prefill.repeats == len(engine.runs) - 2
+    assert found.prefill.input_tokens == 8 * found.prefill.repeats
+    assert {run.output_tokens for run in engine.runs[1:]} == {1}
+    for name in ("prefill_energy_per_input_token_j", "decode_energy_per_output_token_j"):
+        assert found.metrics[name].quality == "estimated"
+    assert found.tokens == {"requests": 2, "input": 8, "output": 6}
+    assert list(found.metrics) == list(METRICS)
 
 
 def test_a_warm_up_whose_time_is_over_is_a_warning() -> None:

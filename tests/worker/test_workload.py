@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Prompts, Warmup
-from pytest_llem.worker.workload import measured, part, synthetic, warmup
+from pytest_llem.experiment import Prompts, Uniform, Warmup
+from pytest_llem.worker.workload import (
+    MOST_TOKENS,
+    asked_lengths,
+    measured,
+    most_repeats,
+    part,
+    prefill,
+    synthetic,
+    warmup,
+    warmup_batch,
+)
 from tests.builders import UNHURRIED, experiment
 
 EXPERIMENT = experiment(
@@ -148,3 +159,49 @@ def test_a_part_has_the_requests_of_a_range(first: int, last: int, expected: lis
     some = part(whole, first, last)
     assert list(some.prompts) == [whole.prompts[index] for index in expected]
     assert (some.output_tokens, some.batch_size, some.seed) == (11, 2, 42)
+
+
+# --- repeats -------------------------------------------------------------------------------
+
+DRAWN = experiment(prompts=Prompts(count=5, input_tokens=Uniform(uniform=(3, 90))), batch_size=2)
+
+
+def test_repeats_have_the_same_lengths_and_other_prompts() -> None:
+    runs = [measured(DRAWN, 1000, repeat) for repeat in range(4)]
+    runs += [prefill(DRAWN, 1000, repeat) for repeat in range(4)]
+    assert all([len(prompt) for prompt in run.prompts] == asked_lengths(DRAWN) for run in runs)
+    assert len({tuple(prompt) for run in runs for prompt in run.prompts}) == 8 * 5
+
+
+def test_the_first_repeat_is_the_workload_itself() -> None:
+    assert measured(DRAWN, 1000, 0) == measured(DRAWN, 1000)
+    assert measured(DRAWN, 1000, 3) == measured(DRAWN, 1000, 3)
+
+
+def test_prefill_is_the_same_but_for_its_one_token() -> None:
+    run = prefill(EXPERIMENT, 1000, 2)
+    assert (run.output_tokens, run.batch_size, run.seed) == (1, 2, 42)
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"prompts": Prompts(count=100, input_tokens=400), "output_tokens": 100}, 100),
+        ({"prompts": Prompts(count=1, input_tokens=1), "output_tokens": 1}, MOST_TOKENS // 2),
+        ({"prompts": Prompts(count=10_000, input_tokens=4000)}, 1),
+    ],
+)
+def test_repeats_are_as_many_as_memory_holds_and_at_least_one(
+    fields: dict[str, Any], most: int
+) -> None:
+    assert most_repeats(experiment(**fields)) == most
+
+
+def test_batches_of_a_longer_warm_up_have_the_lengths_of_its_first() -> None:
+    batches = [warmup_batch(DRAWN, 1000, number) for number in range(3)]
+    begun = warmup(DRAWN, 1000)
+    assert begun is not None
+    wanted = [len(prompt) for prompt in begun.prompts[:2]]
+    assert [[len(prompt) for prompt in batch.prompts] for batch in batches] == [wanted] * 3
+    prompts = [prompt for batch in (begun, *batches) for prompt in batch.prompts]
+    assert len(set(map(tuple, prompts))) == len(prompts)

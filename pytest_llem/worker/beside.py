@@ -1,0 +1,118 @@
+"""The role ``meter``: meters of this host, for the windows of an engine that runs elsewhere.
+
+An engine in a container can't read some counters of its host. There the same program runs a second
+time, on the host and without an engine, and is told of the windows:
+
+    host to worker                       worker to host
+    request {meters, device, count}      ready {domains}
+    window_start {exact}                 window_started
+    window_stop {start_s, end_s}         readings {readings}
+    close
+
+Times are the engine's, of the monotonic clock. All processes on one kernel share that clock. The
+hellos name the boot that workers live in, and the host joins them only where it is the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_llem.errors import LlemError
+from pytest_llem.extensions import METERS, Meter, Target, find, names
+from pytest_llem.records import Reading
+from pytest_llem.wire import to_dict
+
+__all__ = ["boot_id", "describe_meters", "serve_windows"]
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str | None:
+    """What the kernel calls the time since it was started; None on other systems than Linux."""
+    try:
+        return _BOOT_ID.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def describe_meters() -> list[dict[str, Any]]:
+    """Every meter there is: what it could read here, and what keeps it from that."""
+    found = []
+    for name in names(METERS):
+        row: dict[str, Any] = {"name": name, "estimates": False, "domains": {}, "error": None}
+        row |= {"problems": {}, "reason": ""}
+        try:
+            for device in ("cpu", "cuda"):
+                meter: Meter = find(METERS, name)(Target(device=device, count=None))
+                row["estimates"] = meter.estimates
+                row["domains"][device] = list(meter.domains)
+                row["problems"] |= getattr(meter, "problems", {})
+                row["reason"] = str(getattr(meter, "reason", ""))
+                meter.close()
+        except Exception as error:  # a third party's code: whatever it is, doctor must say it
+            row["error"] = str(error) or type(error).__name__
+        found.append(row)
+    return found
+
+
+def serve_windows(lines: Iterable[str], send: Callable[..., None]) -> None:
+    """Answer frames until one says ``close``, or there are no more.
+
+    Args:
+        lines: of standard input, a frame each.
+        send: sends a frame: its kind, then its fields by name.
+
+    Raises:
+        LlemError: for a frame that can't be answered.
+    """
+    desk = _Desk()
+    try:
+        for line in lines:
+            frame = json.loads(line)
+            if frame["frame"] == "close":
+                return
+            kind, fields = desk.answer(frame)
+            send(kind, **fields)
+    finally:
+        desk.close()
+
+
+class _Desk:
+    """The meters, and the window that is open."""
+
+    def __init__(self) -> None:
+        self._meters: list[Meter] = []
+        self._tokens: list[tuple[Meter, Any]] | None = None
+
+    def answer(self, frame: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        kind = frame["frame"]
+        if kind == "request":
+            return "ready", {"domains": self._open(frame)}
+        if kind == "window_start":
+            self._tokens = [(meter, meter.start(exact=frame["exact"])) for meter in self._meters]
+            return "window_started", {}
+        if kind == "window_stop" and self._tokens is not None:
+            return "readings", {"readings": self._stop(frame["start_s"], frame["end_s"])}
+        raise LlemError(f"a meter can't answer {kind!r:.40} now")
+
+    def _open(self, frame: Mapping[str, Any]) -> dict[str, list[str]]:
+        self.close()
+        target = Target(device=frame["device"], count=frame["count"])
+        wanted: Sequence[str] = frame["meters"]
+        self._meters = [find(METERS, name)(target) for name in wanted]
+        return {meter.name: list(meter.domains) for meter in self._meters}
+
+    def _stop(self, start_s: float, end_s: float) -> list[dict[str, Any]]:
+        tokens, self._tokens = self._tokens or [], None
+        found: list[Reading] = []
+        for meter, token in reversed(tokens):
+            found.extend(meter.stop(token, start_s, end_s))
+        return [to_dict(reading) for reading in found]
+
+    def close(self) -> None:
+        self._tokens = None
+        while self._meters:
+            self._meters.pop().close()
