@@ -263,10 +263,9 @@ class NvmlMeter:
     def _attributed(self, board: Board, evidence: Evidence, instants_w: list[float]) -> Reading:
         """The energy by a counter of which it is known, or not, whether it sees all of the time."""
         start_s, end_s = evidence.start_s, evidence.end_s
-        sees = sampled.sees_part(evidence, instants_w)
-        board.vote(sees)
+        board.vote(sampled.sees_part(evidence, instants_w))
         plain = edges.attribute(evidence)
-        doubtful = board.sees_part > 0 or (board.sees_part == 0 and sees == "either")
+        doubtful = board.sees_part > 0 or (board.sees_part == 0 and board.suspected)
         if not doubtful:
             return self._measured(board.domain, evidence, plain)
         part = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
