@@ -252,6 +252,8 @@ def show(data: Mapping[str, Any]) -> None:
     _show_checks(data["checks"])
     missed = sum(check["passed"] is False for check in data["checks"])
     print(f"{len(data['checks'])} limits, {missed} not kept")
+    if not data["checks"]:
+        print("nothing was judged: only ours is, in virtual time; leave it among --meters")
 
 
 METERS_ORDER = {name: number for number, name in enumerate(METERS)}

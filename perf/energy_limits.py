@@ -56,9 +56,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         ``n``, ``mean_error`` (of absolute values), ``bias``, ``max_error``; ``coverage``: share of
         windows whose 95 % interval holds the truth; ``half_width``: its median; ``_ratio``: as a
         multiple of the mean error; ``_ratio_j``: the same of joules, for windows of different
-        lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``): shares; ``calls``,
-        ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``: of the
-        energy above idle until the device was there; ``idle_measured``: share with such a figure.
+        lengths; ``unmeasured``, ``flagged`` (neither that nor ``ok``), ``degraded``: shares;
+        ``calls``, ``calls_inside``, ``cpu_s``, ``edge_s``, ``edge_ticks``: means; ``idle_error``:
+        of the energy above idle until the device was there; ``idle_measured``: share with it.
     """
     measured = [row for row in rows if row["energy_j"] is not None]
     errors = [_error(row) for row in measured]
@@ -84,6 +84,7 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         "half_width_ratio_j": statistics.median(widths_j) / mean_j if mean_j else None,
         "unmeasured": 1 - len(measured) / len(rows),
         "flagged": _mean(float(row["quality"] in ("short", "degraded")) for row in measured),
+        "degraded": _mean(float(row["quality"] == "degraded") for row in measured),
         "idle_error": _mean(
             abs(row["above_j"] - row["true_above_j"]) / abs(row["true_above_j"]) for row in idle
         ),
@@ -149,7 +150,9 @@ def _by_chance(held: int, stated: int) -> bool:
     return tail > _CHANCE
 
 
-def _interval(group: str, found: Row, window_s: float | None, *, strict: bool) -> list[Check]:
+def _interval(
+    group: str, found: Row, window_s: float | None, *, strict: bool, widths: bool = True
+) -> list[Check]:
     """How often the 95 % interval holds, and how wide it is.
 
     Args:
@@ -158,6 +161,7 @@ def _interval(group: str, found: Row, window_s: float | None, *, strict: bool) -
         window_s: length of the windows, None for all together. A few of one length don't tell of
             widths.
         strict: otherwise both may miss by what chance can do with so many windows.
+        widths: whether to judge how wide it is.
     """
     share = found["coverage"]
     held = _check(
@@ -165,7 +169,7 @@ def _interval(group: str, found: Row, window_s: float | None, *, strict: bool) -
     )
     if held["passed"] is False and not strict and _by_chance(found["held"], found["stated"]):
         held |= {"passed": True, "note": "chance"}
-    if window_s and found["stated"] < _FEW:
+    if not widths or (window_s and found["stated"] < _FEW):
         return [held]
     # Were errors normal, the mean of n would itself be uncertain by 0.76 / √n.
     slack = 1.0 if strict else 1 + 3 * 0.76 / math.sqrt(max(found["stated"], 1))
@@ -176,6 +180,11 @@ def _interval(group: str, found: Row, window_s: float | None, *, strict: bool) -
     return [held, wide]
 
 
+def _widths(case: Case) -> bool:
+    """Whether widths are judged: a fast counter sees a tail so well that they are mostly caution."""
+    return case.limits != "tail" or case.period_s >= FLAGGED_S
+
+
 def _each_length(case: Case, window_s: float, found: Row) -> list[Check]:
     """What is judged for every length of window."""
     checks = []
@@ -184,7 +193,7 @@ def _each_length(case: Case, window_s: float, found: Row) -> list[Check]:
     if limit is not None and short_tail:
         mean = found["mean_error"]
         checks.append(_check(group, "mean error", mean, limit, "%", window_s=window_s))
-    checks += _interval(group, found, window_s, strict=False)
+    checks += _interval(group, found, window_s, strict=False, widths=_widths(case))
     if case.limits == "tail" and case.period_s >= FLAGGED_S:
         if window_s <= FLAGGED_S:
             share = found["flagged"]
@@ -216,7 +225,7 @@ def judge(
             found = summary([row for row in members if row["window_s"] == window_s])
             checks += _each_length(case, window_s, found)
         whole = summary(members)
-        checks += _interval(group, whole, None, strict=not quick)
+        checks += _interval(group, whole, None, strict=not quick, widths=_widths(case))
         checks.append(_check(group, "unmeasured", whole["unmeasured"], UNMEASURED, "%"))
         if case.limits == "power":
             # Another process reads, and there are no ticks of a counter.

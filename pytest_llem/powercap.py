@@ -70,7 +70,7 @@ class Zone:
     @property
     def why(self) -> str:
         """The problem and what mends it; nothing where there is none."""
-        return f"{self.problem}: {self.fix}" if self.fix else self.problem
+        return f"{self.problem}; to mend it: {self.fix}" if self.fix else self.problem
 
     def open(self) -> None:
         """Open the counter and read it once; where that fails, ``problem`` says why."""

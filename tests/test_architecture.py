@@ -37,6 +37,7 @@ THIRD_PARTY_OF = {
     "transformers": {"backends"},
     "huggingface_hub": {"runners"},
     "pynvml": {"nvml"},
+    "zeus": set(),  # by its name alone, in the meter of the same name
 }
 
 

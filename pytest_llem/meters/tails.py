@@ -34,6 +34,7 @@ _SPLIT_SPREAD = 0.05
 _WELL_SEEN = 0.05
 """How far a real tail may be from the shapes tried, as part of its energy."""
 
+_CAUTION = 1.1
 _FLOOR = 0.002
 _FLOOR_STEEP = 0.028
 """Least relative uncertainty of the answer, and how much more where the tail falls away at once."""
@@ -115,7 +116,7 @@ def before_first_tick(tail: Tail) -> tuple[float, float]:
         w * (joules - mean) ** 2 for w, (joules, _) in zip(weights, found, strict=True)
     )
     floor_j = (_FLOOR + _FLOOR_STEEP * fall**2) * mean
-    return mean, math.hypot(math.sqrt(square / whole), floor_j)
+    return mean, _CAUTION * math.hypot(math.sqrt(square / whole), floor_j)
 
 
 def beside_load(tail: Tail) -> tuple[float, float]:

@@ -210,22 +210,28 @@ def test_rapl_that_is_broken_has_no_command(
     assert row.detail.endswith("the energy is null")
 
 
-def test_rapl_that_is_roots_alone_says_why_and_what_to_do(
-    powercap: MakePowercap, tmp_path: Path
-) -> None:
-    tree = powercap(packages(1, like=Zone(name="", mode=0o000)))
-    command = [sys.executable, "-m", "pytest_llem", "doctor", "--json"]
+ROW = """
+import json
+from pytest_llem.cli.meters import judge_meters
+from pytest_llem.worker.beside import describe_meters
+checks = judge_meters({"frame": "hello", "meters": describe_meters()})
+print(json.dumps([[c.status, c.detail, c.fix] for c in checks if c.name == "meter rapl"]))
+"""
+
+
+def test_rapl_that_is_roots_alone_says_why_and_what_to_do(powercap: MakePowercap) -> None:
+    tree = powercap(packages(1, like=Zone(name="", mode=0o000)), ticking=False)
     done = subprocess.run(
-        without_privilege(command),
+        without_privilege([sys.executable, "-c", ROW]),
         capture_output=True,
         text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(FAKE), "LLEM_POWERCAP": str(tree.root)},
+        env={**os.environ, "LLEM_POWERCAP": str(tree.root)},
+        check=True,
     )
-    row = rows(done)["meter rapl"]
-    assert row["status"] == "problem"
-    assert row["detail"].startswith("cpu:0, dram:0: not readable by this user: since CVE-2020-8694")
-    assert row["fix"].startswith(f"sudo chmod a+r {tree.root}/intel-rapl*:*/energy_uj  # until")
+    ((status, detail, fix),) = json.loads(done.stdout)
+    assert status == "problem"
+    assert detail.startswith("cpu:0, dram:0: not readable by this user: since CVE-2020-8694")
+    assert fix.startswith(f"sudo chmod a+r {tree.root}/intel-rapl*:*/energy_uj  # until")
 
 
 def test_no_rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
