@@ -65,6 +65,7 @@ class Board:
         lacks_counter: that is the reason: the GPU has none.
         sees_part: by how many windows more its counter was seen to see only part of the time,
             than to see all of it.
+        suspected: whether a window showed no load in its last period.
         rest_s: when the last window ended.
     """
 
@@ -76,6 +77,7 @@ class Board:
         self.domain = f"gpu:{gpu.uuid}"
         self.track: Track | None = None
         self.sees_part = 0
+        self.suspected = False
         self.rest_s = -math.inf
         self.lacks_counter = False
         try:
@@ -112,6 +114,7 @@ class Board:
     def vote(self, sees: str) -> None:
         """Note what a window told of the counter: that it sees ``all`` of the time, or ``part``."""
         self.sees_part += {"part": 1, "all": -1}.get(sees, 0)
+        self.suspected |= sees == "either"
 
     def look(self) -> Look | None:
         """Read the counter now; None, and a problem, where it can't be read."""
