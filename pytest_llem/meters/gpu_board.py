@@ -111,6 +111,21 @@ class Board:
         except self._library.NVMLError as error:
             raise CounterLost(gpus.reason_of(error)) from error
 
+    def about(self, span_s: float | None) -> dict[str, Any]:
+        """What is known of it, as plain data."""
+        if self.lacks_counter:
+            return {"method": "power", "span_s": span_s}
+        if self.track is None or self.problem:
+            return {"method": None, "reason": self.problem}
+        sees = "unknown" if self.sees_part == 0 else "part" if self.sees_part > 0 else "all"
+        return {
+            "method": "counter",
+            "period_s": self.track.period_s,
+            "step_j": self.track.step_j,
+            "sees": sees,
+            "instant_power": self.instant_w() is not None,
+        }
+
     def vote(self, sees: str) -> None:
         """Note what a window told of the counter: that it sees ``all`` of the time, or ``part``."""
         self.sees_part += {"part": 1, "all": -1}.get(sees, 0)

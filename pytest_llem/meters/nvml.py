@@ -10,9 +10,9 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
@@ -131,6 +131,12 @@ class NvmlMeter:
         if lacking:
             uuids = [domain.removeprefix("gpu:") for domain in lacking]
             self._power = MeanPower(lacking, watch(uuids), clock)
+
+    @property
+    def about(self) -> Mapping[str, Mapping[str, Any]]:
+        """What was found out of each domain: how its energy is read, how often it is renewed."""
+        spans = {} if self._power is None else self._power.spans
+        return {board.domain: board.about(spans.get(board.domain)) for board in self._boards}
 
     @property
     def _readable(self) -> dict[Track, Board]:

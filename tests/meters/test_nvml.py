@@ -47,6 +47,19 @@ def test_a_counter_of_any_period_will_do(period_ms: int, nvml_rig: NvmlRig) -> N
     assert max(one.edge_s for one in found) <= 6 * period_ms / 1000
 
 
+def test_what_was_found_out_of_the_counter_is_told(nvml_rig: NvmlRig) -> None:
+    with bench(nvml_rig(settings={**SQUARE, "energy_period_ms": 63})) as on:
+        (before,) = on.meter.about.values()
+        for number in range(3):
+            on.window(0.3 + 0.02 * number)
+        (domain, after), *none = on.meter.about.items()
+    assert (before["sees"], after["sees"], none) == ("unknown", "all", [])
+    assert domain.startswith("gpu:GPU-")
+    assert after["period_s"] == pytest.approx(0.063, rel=1e-3)
+    assert after["step_j"] == pytest.approx(0.001)
+    assert (after["method"], after["instant_power"]) == ("counter", True)
+
+
 @pytest.mark.parametrize("duration_s", [0.0002, 0.005, 0.03])
 def test_a_window_shorter_than_a_tick_is_told_with_its_doubt(
     duration_s: float, nvml_rig: NvmlRig
