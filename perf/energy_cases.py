@@ -107,7 +107,7 @@ def cases(boards: Iterable[str], tail_ms: float, shapes: Sequence[str]) -> list[
             Case(
                 board=board,
                 name=f"tail, {shape}",
-                group=f"{kind}, tail, {shape}",
+                group=f"{kind}, tail",
                 limits="tail",
                 tail_ms=tail_ms,
                 tail_shape=shape,

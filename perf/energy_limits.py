@@ -183,7 +183,7 @@ def _interval(
 
 
 def _widths(case: Case) -> bool:
-    """Whether widths are judged: with a fast counter's tails they are mostly caution."""
+    """Whether widths are judged: a fast counter sees a tail well, and they are mostly caution."""
     return case.limits != "tail" or case.period_s >= FLAGGED_S
 
 
@@ -195,7 +195,9 @@ def _each_length(case: Case, window_s: float, found: Row) -> list[Check]:
     if limit is not None and short_tail:
         mean = found["mean_error"]
         checks.append(_check(group, "mean error", mean, limit, "%", window_s=window_s))
-    checks += _interval(group, found, window_s, strict=False, widths=_widths(case))
+    # How much a sensor leaves unseen is a matter of wave and length: judged for all together.
+    widths = _widths(case) and case.limits != "sensor"
+    checks += _interval(group, found, window_s, strict=False, widths=widths)
     if case.limits == "tail" and case.period_s >= FLAGGED_S:
         if window_s <= FLAGGED_S:
             share = found["flagged"]

@@ -249,6 +249,7 @@ class Measurement:
         subject: what is being measured: engine, versions, experiment digest.
         conditions: the state of its GPUs before and after the window; empty for other devices.
         trace: what the power trace saw; None where there was none.
+        meters: by meter and domain, what it found out of the counter.
     """
 
     experiment: str
@@ -269,6 +270,7 @@ class Measurement:
     subject: Mapping[str, Any] = field(default_factory=dict)
     conditions: Mapping[str, Any] = field(default_factory=dict)
     trace: TraceSummary | None = None
+    meters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llem.meters.tails import Tail, before_first_tick, beside_load
+from pytest_llem.meters.tails import Tail, before_first_tick, beside_load, hidden_j
 from pytest_llem.meters.ticks import Look, Tick
 from pytest_llem.records import ToIdle
 
@@ -74,6 +74,7 @@ class Evidence:
         after: ticks behind that read, in order.
         period_s: from tick to tick.
         unit_j: the counter's smallest step.
+        doubt_s: how far a tick may be from where the period puts it.
     """
 
     start_s: float
@@ -83,6 +84,7 @@ class Evidence:
     after: Sequence[Tick]
     period_s: float
     unit_j: float
+    doubt_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +182,14 @@ def _first(evidence: Evidence) -> tuple[Tick, float | None]:
         # The counter was read some time during a stall: at which of its ticks can't be told.
         return first, None
     back_s = period_s * max(1, math.ceil((first.time_s - look.hi_s) / period_s))
-    if first.time_s - back_s <= evidence.end_s:
+    lo_s = first.lo_s - back_s - evidence.doubt_s
+    hi_s = first.hi_s - back_s + evidence.doubt_s
+    if hi_s <= evidence.end_s:
         return first, look.joules
-    lo_s = max(evidence.end_s, first.lo_s - back_s)
-    hi_s = max(lo_s, min(look.hi_s, first.hi_s - back_s))
-    return Tick(lo_s, hi_s, look.joules), None
+    if evidence.end_s <= lo_s and hi_s <= look.lo_s:
+        return Tick(lo_s, hi_s, look.joules), None
+    # On which side of the window's end it came, or of the read, can't be told: the next will do.
+    return first, None
 
 
 def _rest(before: Sequence[Slope], after: Sequence[Slope]) -> Slope:
@@ -233,9 +238,22 @@ def _tail(
     if outside_s <= 0:
         return 0.0, 0.0
     missed = outside_s > _LATE * evidence.period_s
+    tail = _tail_evidence(evidence, first, last_inside_j, after, rest)
     if after[0].agrees(rest) and not missed:
         doubt_w = max(0.0, abs(after[0].power_w - rest.power_w) - 2 * after[0].spread_w)
-        return 0.0, doubt_w * outside_s / math.sqrt(3)
+        return 0.0, math.hypot(doubt_w * outside_s, hidden_j(tail)) / math.sqrt(3)
+    return beside_load(tail) if missed else before_first_tick(tail)
+
+
+def _tail_evidence(
+    evidence: Evidence,
+    first: Tick,
+    last_inside_j: float | None,
+    after: Sequence[Slope],
+    rest: Slope,
+) -> Tail:
+    """All of the above that concerns the tail."""
+    outside_s = first.time_s - evidence.end_s
     excess = [max(0.0, (slope.power_w - rest.power_w) * slope.duration_s) for slope in after]
     anchor = evidence.before[-1]
     # Usually one period; more where the first tick behind the window went unseen.
@@ -248,7 +266,7 @@ def _tail(
         # With a whole period in the window the load's power is known without the part around it.
         if evidence.end_s - inside_s - anchor.time_s > 0.5 * evidence.period_s:
             load_j, load_s = last_inside_j - anchor.joules, load_s - inside_s
-    tail = Tail(
+    return Tail(
         until_first_s=outside_s,
         period_s=evidence.period_s,
         after_j=excess,
@@ -256,7 +274,6 @@ def _tail(
         around_j=around_j,
         inside_s=inside_s,
     )
-    return beside_load(tail) if missed else before_first_tick(tail)
 
 
 def _to_idle(evidence: Evidence, before: Sequence[Slope], after: Sequence[Slope]) -> ToIdle:

@@ -65,6 +65,7 @@ class Board:
         lacks_counter: that is the reason: the GPU has none.
         sees_part: by how many windows more its counter was seen to see only part of the time,
             than to see all of it.
+        suspected: whether a window showed no load in its last period.
         rest_s: when the last window ended.
     """
 
@@ -76,6 +77,7 @@ class Board:
         self.domain = f"gpu:{gpu.uuid}"
         self.track: Track | None = None
         self.sees_part = 0
+        self.suspected = False
         self.rest_s = -math.inf
         self.lacks_counter = False
         try:
@@ -109,9 +111,25 @@ class Board:
         except self._library.NVMLError as error:
             raise CounterLost(gpus.reason_of(error)) from error
 
+    def about(self, span_s: float | None) -> dict[str, Any]:
+        """What is known of it, as plain data."""
+        if self.lacks_counter:
+            return {"method": "power", "span_s": span_s}
+        if self.track is None or self.problem:
+            return {"method": None, "reason": self.problem}
+        sees = "unknown" if self.sees_part == 0 else "part" if self.sees_part > 0 else "all"
+        return {
+            "method": "counter",
+            "period_s": self.track.period_s,
+            "step_j": self.track.step_j,
+            "sees": sees,
+            "instant_power": self.instant_w() is not None,
+        }
+
     def vote(self, sees: str) -> None:
         """Note what a window told of the counter: that it sees ``all`` of the time, or ``part``."""
         self.sees_part += {"part": 1, "all": -1}.get(sees, 0)
+        self.suspected |= sees == "either"
 
     def look(self) -> Look | None:
         """Read the counter now; None, and a problem, where it can't be read."""

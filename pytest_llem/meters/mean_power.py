@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -145,6 +145,11 @@ class MeanPower:
         self._watch = watch
         self._clock = clock
         self._spans: dict[str, float] = {}
+
+    @property
+    def spans(self) -> Mapping[str, float]:
+        """Of each domain whose readings told it, over how many seconds they are means."""
+        return self._spans
 
     def begin(self) -> None:
         """Wait until power is at rest: what follows is told from what was before."""

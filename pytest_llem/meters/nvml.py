@@ -10,9 +10,9 @@ import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
@@ -29,9 +29,9 @@ GAIN = 0.05
 """Relative systematic uncertainty of the sensors behind counter and power readings: ±5 % by
 NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
 
-_BEFORE = 4
+_BEFORE = 2
 _SHORT = 0.01
-_FEW = 2.0
+_FEW = 2.5
 _PATIENCE_S = 1.0
 _UNSEEN = (
     "no tick of the energy counter was seen around the window: it stopped, or this host was too"
@@ -115,9 +115,14 @@ class NvmlMeter:
         if not wanted:
             self.reason = found.reason
             return
-        self._library = cast(Counters, gpus.bindings()) if library is None else library
-        self._library.nvmlInit()
-        self._boards = [Board(gpu, self._library, clock) for gpu in wanted]
+        counters = cast(Counters, gpus.bindings()) if library is None else library
+        try:
+            counters.nvmlInit()
+        except counters.NVMLError as error:
+            self.reason = gpus.reason_of(error)
+            return
+        self._library = counters
+        self._boards = [Board(gpu, counters, clock) for gpu in wanted]
         self.domains = tuple(board.domain for board in self._boards)
         boards = self._readable
         for track, problem in ticks.probe(list(boards), clock).items():
@@ -128,14 +133,24 @@ class NvmlMeter:
             self._power = MeanPower(lacking, watch(uuids), clock)
 
     @property
+    def about(self) -> Mapping[str, Mapping[str, Any]]:
+        """What was found out of each domain: how its energy is read, how often it is renewed."""
+        spans = {} if self._power is None else self._power.spans
+        return {board.domain: board.about(spans.get(board.domain)) for board in self._boards}
+
+    @property
     def _readable(self) -> dict[Track, Board]:
         return {b.track: b for b in self._boards if b.track is not None and not b.problem}
 
     def start(self, exact: bool = True) -> _Start:
-        """Wait until power is at rest and a counter has just ticked, four periods at most."""
+        """Wait until power is at rest and a counter has just ticked, two periods at most."""
         token = _Start(exact=exact)
         boards = self._readable
         since_s = self._clock.monotonic()
+        if exact:
+            # Mostly far from a tick, so that it tells of the last one, too.
+            for board in boards.values():
+                board.look()
         instants_w: dict[str, list[float]] = {}
 
         def enough(track: Track) -> bool:
@@ -144,7 +159,7 @@ class NvmlMeter:
                 _watch_sensor(board, board.behind(loose.end), instants_w)
             run = board.rest()
             fresh = [tick for tick in run if tick.lo_s >= since_s]
-            found = edges.slopes(run, track.period_s, track.unit_j)
+            found = edges.slopes(run, track.period_s, track.step_j)
             at_rest = len(found) > 1 and found[-1].agrees(found[-2])
             return bool(fresh) and (at_rest or len(fresh) >= _BEFORE)
 
@@ -154,7 +169,10 @@ class NvmlMeter:
             self._gather(boards, enough, _BEFORE + 2)
             self._learn(boards, instants_w)
         for track, board in boards.items():
-            token.before[board.domain] = board.rest()
+            run = board.rest()
+            # Without a tick right before the window its energy can't be told from what went before.
+            fresh = bool(run) and run[-1].lo_s >= since_s
+            token.before[board.domain] = run if fresh else []
             look = track.last if exact else board.look()
             if look is not None:
                 token.looks[board.domain] = look
@@ -175,7 +193,7 @@ class NvmlMeter:
                 at_end=loose.end,
                 after=behind,
                 period_s=track.period_s,
-                unit_j=track.unit_j,
+                unit_j=track.step_j,
             )
             board.vote(sampled.sees_part(evidence, instants_w.get(board.domain, [])))
 
@@ -196,7 +214,7 @@ class NvmlMeter:
     def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
         """Watch ticks behind the window until the power is at rest."""
         before = {
-            track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.unit_j)
+            track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.step_j)
             for track, board in boards.items()
         }
 
@@ -204,7 +222,7 @@ class NvmlMeter:
             board = boards[track]
             behind = board.behind(end.looks[board.domain])
             _watch_sensor(board, behind, end.instants_w)
-            found = edges.slopes(behind, track.period_s, track.unit_j)
+            found = edges.slopes(behind, track.period_s, track.step_j)
             return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
 
         self._gather(boards, enough, edges.AFTER + 2)
@@ -243,17 +261,17 @@ class NvmlMeter:
             at_end=look,
             after=behind,
             period_s=track.period_s,
-            unit_j=track.unit_j,
+            unit_j=track.step_j,
+            doubt_s=track.doubt_s + min(track.jitter_s, track.period_s / 10),
         )
         return self._attributed(board, evidence, end.instants_w.get(domain, []))
 
     def _attributed(self, board: Board, evidence: Evidence, instants_w: list[float]) -> Reading:
         """The energy by a counter of which it is known, or not, whether it sees all of the time."""
         start_s, end_s = evidence.start_s, evidence.end_s
-        sees = sampled.sees_part(evidence, instants_w)
-        board.vote(sees)
+        board.vote(sampled.sees_part(evidence, instants_w))
         plain = edges.attribute(evidence)
-        doubtful = board.sees_part > 0 or (board.sees_part == 0 and sees == "either")
+        doubtful = board.sees_part > 0 or (board.sees_part == 0 and board.suspected)
         if not doubtful:
             return self._measured(board.domain, evidence, plain)
         part = sampled.attribute_sampled(evidence, board.varies_w(start_s, end_s))
@@ -273,7 +291,7 @@ class NvmlMeter:
     def _measured(
         self, domain: str, evidence: Evidence, found: Attributed, doubt: str = ""
     ) -> Reading:
-        if found.energy_j <= 0:
+        if found.energy_j <= found.uncertainty_j:
             return self._unmeasured(domain, _TOO_SHORT)
         quality, reason = _judged(found, evidence, doubt)
         return Reading(

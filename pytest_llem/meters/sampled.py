@@ -55,13 +55,13 @@ def sees_part(evidence: Evidence, instants_w: Sequence[float]) -> Sees:
         ``all`` where a step shows load and isn't what the sensor saw at its end. ``part`` where
         steps that show load are just that, although the load ended within the period. ``either``
         where no step shows load: the sensor didn't see it, or it was over before the window's end.
-        ``unknown`` where nothing can be told: there was no load, the window ended near a tick, or
-        the device wasn't at rest before and behind.
+        ``unknown`` where nothing can be told: there was no load, the window ended near a tick,
+        the device wasn't at rest before and behind, or nothing is known of its sensor.
     """
     period_s, look = evidence.period_s, evidence.at_end
     before = slopes(evidence.before, period_s, evidence.unit_j)
     after = slopes(evidence.after, period_s, evidence.unit_j)
-    if not after:
+    if not after or not instants_w:
         return "unknown"
     first = evidence.after[0]
     rest_w = min(slope.power_w for slope in (*before[-1:], *after))

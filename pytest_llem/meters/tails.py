@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Tail", "before_first_tick", "beside_load"]
+__all__ = ["Tail", "before_first_tick", "beside_load", "hidden_j"]
 
 Shape = Callable[[float, float], float]
 
@@ -34,10 +34,18 @@ _SPLIT_SPREAD = 0.05
 _WELL_SEEN = 0.05
 """How far a real tail may be from the shapes tried, as part of its energy."""
 
-_CAUTION = 1.1
+_CAUTION = 1.05
 _FLOOR = 0.002
 _FLOOR_STEEP = 0.028
 """Least relative uncertainty of the answer, and how much more where the tail falls away at once."""
+
+_NOTHING = 1e-6
+"""What of a load's energy in a period is none."""
+
+_LEAST = 0.01
+_STRANGE = 2 * _END_SPREAD
+"""A load that draws so much more at its end than on the mean is taken to be one with a tail,
+where it isn't less than it draws in this part of a period."""
 
 
 def _linear(length_s: float, time_s: float) -> float:
@@ -86,11 +94,14 @@ def before_first_tick(tail: Tail) -> tuple[float, float]:
 
     Zero where the ticks show no tail: one that is over before the first of them isn't seen.
     """
+    if tail.load_w <= 0 or tail.until_first_s <= 0:
+        return 0.0, 0.0
     total_j = sum(tail.after_j)
-    if total_j <= 0 or tail.load_w <= 0 or tail.until_first_s <= 0:
+    if total_j <= _NOTHING * tail.load_w * tail.period_s:
         return 0.0, 0.0
     # A tail that falls little from tick to tick is seen well, and known well before the first.
-    fall = 1.0 - min(1.0, tail.after_j[1] / tail.after_j[0]) if len(tail.after_j) > 1 else 1.0
+    begun_j, then_j = [*tail.after_j, 0.0][:2]
+    fall = 1.0 - then_j / begun_j if begun_j > then_j else 0.0
     split_j = _SPLIT_SPREAD * (_WELL_SEEN + (1 - _WELL_SEEN) * fall) * total_j
     found = [
         _explained(tail, shape, relative * tail.load_w, split_j)
@@ -122,6 +133,18 @@ def beside_load(tail: Tail) -> tuple[float, float]:
     return joules, math.hypot(_END_SPREAD * load_j, _END_SPREAD * joules)
 
 
+def hidden_j(tail: Tail) -> float:
+    """What a tail may have drawn that was over before the first tick, and so left no other sign.
+
+    Zero where the load itself accounts for the energy around the window's end.
+    """
+    if tail.around_j is None or tail.load_w <= 0:
+        return 0.0
+    load_j = tail.load_w * tail.inside_s
+    excess_j = tail.around_j - load_j
+    return excess_j if excess_j > _STRANGE * load_j + _LEAST * tail.load_w * tail.period_s else 0.0
+
+
 def _explained(tail: Tail, shape: Shape, power_w: float, split_j: float) -> tuple[float, float]:
     """Energy before the first tick by one shape and starting power, and its log-likelihood."""
     length_s = _length(tail, shape, power_w)
@@ -147,7 +170,7 @@ def _length(tail: Tail, shape: Shape, power_w: float) -> float:
     last_s = first_s + len(tail.after_j) * tail.period_s
     total_j = sum(tail.after_j)
     low, high = _STEEPEST * tail.period_s, _LONGEST * tail.period_s
-    for _ in range(40):
+    for _ in range(24):
         middle = math.sqrt(low * high)
         if power_w * (shape(middle, last_s) - shape(middle, first_s)) < total_j:
             low = middle

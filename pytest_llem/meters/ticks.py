@@ -8,16 +8,15 @@ that has the new one. Reads cluster around the time when a tick is due; in betwe
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from pytest_llem.meters.priority import prompt
 
 __all__ = ["Clock", "CounterLost", "Look", "Tick", "Track", "gather", "probe"]
 
@@ -40,7 +39,7 @@ _PROBE_S = 2.5
 _SURE = 0.4
 """Part of a period within which a tick must be pinned down to count as seen."""
 
-_UNEVEN = 1.2
+_UNEVEN = 1.1
 """Reads aren't spaced evenly, nor are their values of the very middle of a call."""
 
 _SHARP_S = 0.0005
@@ -49,6 +48,15 @@ _SHARP_S = 0.0005
 _EARLY = 0.015
 _EARLY_S = 0.0015
 """Reads begin this part of a period, and at least this time, before a tick is due."""
+
+_SPARE = 0.1
+"""Part of a period by which a tick is at least allowed to come early or late."""
+
+_MISSED = 8
+"""After so many ticks in a row that weren't seen reads begin no earlier still."""
+
+_NEAR = 4
+"""Ticks that are at most so many periods apart tell how regular they are."""
 
 _NAP_S = 0.0002
 """Between two reads while the time of the next tick isn't known."""
@@ -67,13 +75,10 @@ class Look:
     joules: float
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Look):
     """A change of a counter to ``joules``, some time between ``lo_s`` and ``hi_s``."""
 
-    lo_s: float
-    hi_s: float
-    joules: float
+    __slots__ = ()
 
     @property
     def time_s(self) -> float:
@@ -92,6 +97,9 @@ class Track:
     Attributes:
         period_s: from tick to tick; 0 until :func:`probe` has found it.
         doubt_s: by how much the period may be wrong.
+        call_s: what a read takes at least.
+        jitter_s: by how much a tick may be off its time; infinite where that isn't known.
+        missed: ticks since the last that was seen, which came before they were looked for.
         fresh_s: no value is older than this when it is read; infinity where that isn't known.
         ticks: the last ones seen, in order, and not always neighbours.
         last: what was read last.
@@ -121,14 +129,23 @@ class Track:
         self._limit_w = limit_w
         self._clock = clock
         self._raw: int | None = None
-        self._call_s = math.inf
+        self.call_s = math.inf
+        self._first = 0
         self._total = 0
+        self._step_counts = 0
         self.unit_j = unit_j
         self.period_s = 0.0
         self.doubt_s = math.inf
+        self.jitter_s = math.inf
+        self.missed = 0
         self.fresh_s = math.inf
         self.ticks: deque[Tick] = deque(maxlen=_KEPT)
         self.last: Look | None = None
+
+    @property
+    def step_j(self) -> float:
+        """The least by which the counter is seen to move: some count whole joules."""
+        return self.unit_j * max(1, self._step_counts)
 
     def look(self) -> Tick | None:
         """Read once; the tick, if that was one which can be told the time of.
@@ -139,63 +156,73 @@ class Track:
         lo_s = self._clock.monotonic()
         raw = self._read()
         hi_s = self._clock.monotonic()
-        self._call_s = min(self._call_s, hi_s - lo_s)
+        self.call_s = min(self.call_s, hi_s - lo_s)
         before, self._raw = self._raw, raw
         if before is None or self.last is None:
+            self._first = self._step_counts = raw
             self.last = Look(lo_s, hi_s, 0.0)
             return None
         self._total += self._step(before, raw, hi_s - self.last.lo_s)
+        self._step_counts = math.gcd(self._step_counts, self._first + self._total)
         previous, self.last = self.last, Look(lo_s, hi_s, self._total * self.unit_j)
         if raw == before:
             return None
         # Within a call that took no longer than usual, the value is taken to be that of its middle:
         # what that is wrong by is the same at both ends of a window, and cancels out.
-        inner_s = self._call_s / 2
+        inner_s = self.call_s / 2
         first_s = max(previous.lo_s, lo_s - self.fresh_s)
         change = Tick(first_s + inner_s, hi_s - inner_s, self.last.joules)
-        tick = self._pinned(change)
+        tick = self._pinned(change, lo_s)
         if tick is not None:
             self.ticks.append(tick)
         return tick
 
-    def _pinned(self, change: Tick) -> Tick | None:
+    def _pinned(self, change: Tick, read_s: float) -> Tick | None:
         """A change, its time narrowed by when a tick was due; None where it can't be told.
 
         The process may not have run for a while, and not have looked when the tick came. The value
-        is that of the last tick before the read all the same.
+        is that of the last tick before the read, which began at ``read_s``, all the same.
         """
-        if not self.period_s or change.hi_s - change.lo_s <= max(_SHARP_S, 4 * self.doubt_s):
+        width_s = change.hi_s - change.lo_s
+        if not self.period_s or width_s <= max(_SHARP_S, 4 * self.doubt_s):
             return change
+        sure = width_s <= _SURE * self.period_s
         if self.ticks:
             last = self.ticks[-1]
             # From the middle of its bracket, as far as that and the period can be wrong.
             count = math.floor((change.hi_s - last.time_s) / self.period_s)
             due_s = last.time_s + count * self.period_s
-            doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s + _JITTER * self.period_s
+            doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s + self.jitter_s
             lo_s, hi_s = due_s - doubt_s, due_s + doubt_s
-            if count >= 1 and change.lo_s <= hi_s and hi_s <= change.hi_s:
+            # In a long bracket it may have been the tick before, come late, or the next one, early.
+            spare_s = 0.0 if sure else max(_SPARE * self.period_s, 3 * self.jitter_s)
+            after_it = sure or due_s + spare_s <= read_s
+            clear = after_it and change.hi_s <= due_s + self.period_s - spare_s
+            if count >= 1 and clear and change.lo_s <= hi_s <= change.hi_s:
                 return Tick(max(change.lo_s, lo_s), hi_s, change.joules)
-        return change if change.hi_s - change.lo_s <= _SURE * self.period_s else None
+        return change if sure else None
 
     def _step(self, before: int, raw: int, elapsed_s: float) -> int:
         """Counts since the last read; a counter that starts again from 0 goes on."""
         step = raw - before
-        if step >= 0:
-            return self._plausible(step, elapsed_s, "jumped ahead")
-        if self._modulus is None:
-            raise CounterLost(f"the energy counter went back by {-step * self.unit_j:g} J: reset")
-        return self._plausible(step % self._modulus, elapsed_s, "was reset")
-
-    def _plausible(self, step: int, elapsed_s: float, what: str) -> int:
-        if self._limit_w is not None:
-            # A counter is renewed in steps: two reads may see one period more than lies between.
-            longest_s = elapsed_s + 2 * (self.period_s or 1.0)
-            if step * self.unit_j > 2 * self._limit_w * longest_s:
-                raise CounterLost(
-                    f"the energy counter {what}: {step * self.unit_j:g} J in {elapsed_s:.3g} s is"
-                    f" more than a device of {self._limit_w:g} W can take"
-                )
-        return step
+        # A counter is renewed in steps: two reads may see one period more than lies between.
+        most_j = 2 * (self._limit_w or math.inf) * (elapsed_s + 2 * (self.period_s or 1.0))
+        if 0 <= step * self.unit_j <= most_j:
+            return step
+        if step > 0:
+            raise CounterLost(
+                f"the energy counter jumped ahead: {step * self.unit_j:g} J in {elapsed_s:.3g} s is"
+                f" more than a device of {self._limit_w:g} W can take"
+            )
+        # One that has been beyond a modulus doesn't wrap there.
+        if self._modulus is not None and before < self._modulus:
+            step %= self._modulus
+            if step * self.unit_j <= most_j:
+                return step
+        raise CounterLost(
+            f"the energy counter was reset: it went from {before * self.unit_j:g} to"
+            f" {raw * self.unit_j:g} J; measure again"
+        )
 
     def due_s(self, now_s: float) -> float:
         """When reads for the next tick should begin; now, where that can't be told."""
@@ -205,8 +232,12 @@ class Track:
         count = max(1.0, (now_s - last.time_s) / self.period_s)
         # The longer ago the last tick, the less is known of the next.
         doubt_s = (last.hi_s - last.lo_s) / 2 + count * self.doubt_s
-        early_s = doubt_s + max(_EARLY_S, _EARLY * self.period_s)
-        if now_s < last.time_s + math.floor(count) * self.period_s + early_s and count > 1:
+        jitter_s = 0.0 if math.isinf(self.jitter_s) else 2 * self.jitter_s
+        margin_s = max(_EARLY_S, _EARLY * self.period_s, jitter_s)
+        # After one that came too early the next is looked for earlier. And a read must have ended.
+        margin_s = min(margin_s * (1 << self.missed), self.period_s / 2) + self.call_s
+        early_s = doubt_s + margin_s
+        if count > 1 and now_s < last.time_s + math.floor(count) * self.period_s + early_s:
             # It was due a moment ago: late, not missed.
             return now_s
         due_s = last.time_s + math.ceil(count) * self.period_s - early_s
@@ -220,16 +251,31 @@ class Track:
         """
         if not self.period_s:
             return
+        self._scatter()
+        jitter_s = _JITTER * self.period_s if math.isinf(self.jitter_s) else self.jitter_s
         last, *earlier = reversed(self.ticks)
         for first in earlier:
             count = round((last.time_s - first.time_s) / self.period_s)
             bracket_s = last.hi_s - first.lo_s - (last.lo_s - first.hi_s)
             if count < 1 or count * self.doubt_s + bracket_s / 2 > 0.4 * self.period_s:
                 continue
-            doubt_s = bracket_s / 2 / count + _JITTER * self.period_s / count
+            doubt_s = (bracket_s / 2 + jitter_s) / count
             if doubt_s <= self.doubt_s:
                 self.period_s = (last.time_s - first.time_s) / count
                 self.doubt_s = doubt_s
+
+    def _scatter(self) -> None:
+        """Find out how regular the ticks are, by those that were pinned down well."""
+        widest_s = max(_SHARP_S, _EARLY * self.period_s)
+        off_s = []
+        for start, end in itertools.pairwise(self.ticks):
+            gap_s = end.time_s - start.time_s
+            count = round(gap_s / self.period_s)
+            widths_s = (start.hi_s - start.lo_s, end.hi_s - end.lo_s)
+            if max(widths_s) <= widest_s and 1 <= count <= _NEAR:
+                off_s.append(abs(gap_s - count * self.period_s))
+        if len(off_s) > 1:
+            self.jitter_s = max(_JITTER * self.period_s, *off_s)
 
 
 def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
@@ -241,7 +287,7 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
     problems: dict[Track, str] = {}
     open_ = list(tracks)
     end_s = clock.monotonic() + _PROBE_S
-    with _prompt():
+    with prompt():
         while open_ and clock.monotonic() < end_s:
             for track in list(open_):
                 try:
@@ -257,30 +303,12 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
         if track.period_s:
             continue
         problems[track] = (
-            "this host is too busy to see when the energy counter changes"
+            "the energy counter isn't renewed regularly, or this host is too busy to see when;"
+            f" a read of it takes {track.call_s * 1e3:.2g} ms at least"
             if track.ticks
             else f"the energy counter didn't move within {_PROBE_S:g} s"
         )
     return problems
-
-
-@contextlib.contextmanager
-def _prompt() -> Iterator[None]:
-    """Ask the system to run this thread as soon as it is ready, where that is allowed.
-
-    Others on a busy host would otherwise keep it from seeing a tick for tens of milliseconds.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, policy, priority)
 
 
 def _is_probed(track: Track) -> bool:
@@ -292,16 +320,30 @@ def _is_probed(track: Track) -> bool:
     if len(sharp) < _PROBED:
         return False
     gaps = sorted(b.time_s - a.time_s for a, b in itertools.pairwise(sharp))
-    # Changes that went unseen make gaps of several periods: two of the shortest must agree, and
-    # the others be whole multiples of it.
+    # Changes that went unseen make gaps of several periods, but the two shortest must agree.
     period_s = (gaps[0] + gaps[1]) / 2
-    parts = [gap / period_s for gap in gaps]
-    if any(abs(part - round(part)) > 0.1 for part in parts) or round(parts[1]) != 1:
+    if round(gaps[1] / gaps[0]) != 1 or not _fits(period_s, sharp, gaps, track.ticks):
         return False
+    periods = sum(round(gap / period_s) for gap in gaps)
     track.ticks = deque(sharp, maxlen=_KEPT)
-    track.period_s, track.doubt_s = period_s, 0.1 * period_s
+    track.period_s = (sharp[-1].time_s - sharp[0].time_s) / periods
+    track.doubt_s = 0.1 * track.period_s
     track.learn()
     return track.doubt_s < _PROBE_DOUBT * period_s
+
+
+def _fits(
+    period_s: float, sharp: Sequence[Tick], gaps: Sequence[float], ticks: Iterable[Tick]
+) -> bool:
+    """Whether all ticks, also those that were hardly pinned down, are periods from each other."""
+    if any(abs(gap / period_s - round(gap / period_s)) > 0.1 for gap in gaps):
+        return False
+    origin_s, slack_s = sharp[0].time_s, 0.1 * period_s
+    return all(
+        math.floor((tick.hi_s + slack_s - origin_s) / period_s)
+        >= math.ceil((tick.lo_s - slack_s - origin_s) / period_s)
+        for tick in ticks
+    )
 
 
 def _nap(tracks: Iterable[Track], clock: Clock) -> None:
@@ -329,32 +371,26 @@ def gather(
         longest_s: no longer than this.
         clock: the module ``time``, or a test's own.
     """
-    with _prompt():
-        _gather([track for track in tracks if not done(track)], done, lost, longest_s, clock)
-
-
-def _gather(
-    open_: list[Track],
-    done: Callable[[Track], bool],
-    lost: Callable[[Track, CounterLost], None],
-    longest_s: float,
-    clock: Clock,
-) -> None:
+    open_ = [track for track in tracks if not done(track)]
     end_s = clock.monotonic() + longest_s
-    while open_ and (now_s := clock.monotonic()) < end_s:
-        due_s = {track: track.due_s(now_s) for track in open_}
-        ready = [track for track in open_ if due_s[track] <= now_s]
-        if not ready:
-            clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
-            continue
-        for track in ready:
-            try:
-                tick = track.look()
-            except CounterLost as error:
-                lost(track, error)
-                open_.remove(track)
-                continue
-            if tick is not None:
-                track.learn()
-                if done(track):
+    with prompt():
+        while open_ and (now_s := clock.monotonic()) < end_s:
+            due_s = {track: track.due_s(now_s) for track in open_}
+            ready = [track for track in open_ if due_s[track] <= now_s]
+            if not ready:
+                clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
+            for track in ready:
+                seen = track.last
+                try:
+                    tick = track.look()
+                except CounterLost as error:
+                    lost(track, error)
                     open_.remove(track)
+                    continue
+                if tick is not None:
+                    track.missed = 0
+                    track.learn()
+                    if done(track):
+                        open_.remove(track)
+                elif seen and track.last and seen.joules != track.last.joules:
+                    track.missed = min(track.missed + 1, _MISSED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_llem.errors import LlemError
@@ -157,6 +157,7 @@ def _measured(
     bench = Bench(experiment, engine, facts, missing, phases, emit, loaded_s)
     with surroundings.around():
         runs = run(bench)
+    known = {meter.name: dict(about) for meter in phases.meters if (about := _about(meter))}
     _close(engine, phases)
     observed = surroundings.observed(phases.last("measure"))
     timings = [completion.timing for completion in runs.completions]
@@ -185,7 +186,14 @@ def _measured(
         subject=_subject(backend, digest, facts),
         conditions=observed.conditions,
         trace=observed.trace,
+        meters=known,
     )
+
+
+def _about(meter: Meter) -> Mapping[str, Any]:
+    """What a meter found out of its counters; nothing of one that doesn't say."""
+    found: Mapping[str, Any] = getattr(meter, "about", {})
+    return found
 
 
 def _close(engine: Engine, phases: Phases) -> None:
