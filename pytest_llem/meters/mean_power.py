@@ -34,8 +34,6 @@ _LONGEST_END_S = 3.0
 _AFTER_SPAN = 4
 _REST = 5
 _PERIOD_S = 0.1
-_LIKELY_SPAN_S = 1.0
-"""Documented of nvmlDeviceGetPowerUsage, for Ampere except GA100 and newer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +134,17 @@ def _constant(means: Sequence[Mean], start_s: float, end_s: float) -> Attributed
     )
 
 
+def _time_s(tick: Tick) -> float:
+    return tick.time_s
+
+
+def _is_back(before: Sequence[Tick], after: Sequence[Tick], period_s: float) -> bool:
+    """Whether power is what it was before; the readings then fit together."""
+    first = edges.slopes(before, period_s, _UNIT_J)
+    last = edges.slopes(after[-2:], period_s, _UNIT_J)
+    return bool(first and last) and last[-1].agrees(first[-1])
+
+
 class MeanPower:
     """Energies of windows, for some GPUs."""
 
@@ -157,7 +166,9 @@ class MeanPower:
         def rested(domain: str, found: Means) -> bool:
             period_s = found.period_s or 0.0
             # Readings before the period was known may be closer together than it is.
-            longest_s = self._spans.get(domain, _LIKELY_SPAN_S) + _REST * max(period_s, _PERIOD_S)
+            longest_s = self._spans.get(domain, boxcar.LIKELY_SPAN_S) + _REST * max(
+                period_s, _PERIOD_S
+            )
             times = [mean.time_s for mean in found.means]
             recent = [time_s for time_s in times if time_s >= times[-1] - longest_s]
             return len(recent) < len(times) and boxcar.at_rest(found.means, len(recent))
@@ -172,7 +183,8 @@ class MeanPower:
             if not found.period_s:
                 return len(behind) >= edges.AFTER and boxcar.at_rest(found.means, len(found.means))
             if domain in self._spans:
-                return len(behind) >= edges.AFTER
+                ticks = self._around(domain, found, start_s, end_s)
+                return ticks is not None and _is_back(*ticks, found.period_s)
             span_s = boxcar.find_span(found.means, start_s, end_s, found.period_s)
             if span_s is not None:
                 self._spans[domain] = span_s
@@ -221,23 +233,41 @@ class MeanPower:
             )
         if never and not found.period_s:
             return _constant(found.means, start_s, end_s)
-        ticks = boxcar.counter(found.means, start_s, period_s, span_s)
-        before = [tick for tick in ticks or () if tick.time_s <= start_s]
-        inside = [tick for tick in ticks or () if tick.time_s <= end_s]
-        after = [tick for tick in ticks or () if tick.time_s > end_s]
-        if not before or len(after) < 2:
+        around = self._around(domain, found, start_s, end_s, span_s)
+        if around is None:
             return "power wasn't at rest before the window, or readings around it went unseen"
+        before, after = around
+        if not _is_back(before, after, period_s):
+            # With a wrong span what went in doesn't come out: it is looked for anew.
+            self._spans.pop(domain, None)
+            return (
+                "the power readings around the window don't lead back to the power before it: the"
+                " device went on drawing more, or readings went unseen on a busy host"
+            )
+        inside_j = max((tick for tick in (*before, *after) if tick.time_s <= end_s), key=_time_s)
         return edges.attribute(
             Evidence(
                 start_s=start_s,
                 end_s=end_s,
                 before=before,
-                at_end=Look(end_s, end_s, inside[-1].joules),
-                after=after[: edges.AFTER],
+                at_end=Look(end_s, end_s, inside_j.joules),
+                after=[tick for tick in after if tick.time_s > end_s],
                 period_s=period_s,
                 unit_j=_UNIT_J,
             )
         )
+
+    def _around(
+        self, domain: str, found: Means, start_s: float, end_s: float, span_s: float = 0.0
+    ) -> tuple[list[Tick], list[Tick]] | None:
+        """What a counter would have shown before a window and from then on, two ticks behind it."""
+        span_s = span_s or self._spans[domain]
+        period_s = found.period_s or _PERIOD_S
+        ticks = boxcar.counter(found.means, start_s, period_s, span_s) or []
+        before = [tick for tick in ticks if tick.time_s <= start_s]
+        after = [tick for tick in ticks if tick.time_s > start_s]
+        behind = [tick for tick in after if tick.time_s > end_s]
+        return (before, after) if before and len(behind) > 1 else None
 
     def close(self) -> None:
         """Collect no more."""
