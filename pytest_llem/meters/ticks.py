@@ -39,7 +39,7 @@ _PROBE_S = 2.5
 _SURE = 0.4
 """Part of a period within which a tick must be pinned down to count as seen."""
 
-_UNEVEN = 1.1
+_UNEVEN = 1.15
 """Reads aren't spaced evenly, nor are their values of the very middle of a call."""
 
 _SHARP_S = 0.0005
