@@ -249,4 +249,4 @@ def test_the_step_of_a_counter_is_seen(quantum: int, start: int) -> None:
 def test_a_ticks_doubt_is_that_of_its_bracket() -> None:
     tick = Tick(1.0, 1.002, 5.0)
     assert tick.time_s == 1.001
-    assert tick.spread_s == pytest.approx(1.2 * 0.002 / math.sqrt(12))
+    assert tick.spread_s == pytest.approx(1.15 * 0.002 / math.sqrt(12))
