@@ -30,12 +30,12 @@ EITHER = (
 _TELLING = 0.06
 _SAME = 0.02
 _LOADED = 0.05
-_UNKNOWN = 0.25
+_UNKNOWN = 0.3
 _FEW = 3
 _LEAST = 0.02
 _CHANCE = 0.45
-_RHYTHM = 0.175
-_LAST = 0.8
+_RHYTHM = 0.22
+_LAST = 0.9
 """Standard uncertainties relative to how much the load's power varies: of a period of which a part
 was seen, by chance and common to all; and of the rest of a period, of which nothing was seen. Set
 so that 95 % intervals hold 95 % of simulated windows (perf/energy_accuracy.py)."""
