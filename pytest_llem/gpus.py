@@ -17,13 +17,12 @@ from pytest_llem.nvml import (
     TEMPERATURE_GPU,
     Nvml,
     NvmlRefused,
-    bindings,
     board,
     opened,
     reason_of,
 )
 
-__all__ = ["Found", "Gpu", "Nvml", "bindings", "look", "reason_of", "temperatures"]
+__all__ = ["Found", "Gpu", "look", "temperatures"]
 
 _NONE = "the NVIDIA driver works, but sees no GPU; see what nvidia-smi says"
 

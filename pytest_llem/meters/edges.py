@@ -94,7 +94,6 @@ class Attributed:
     Attributes:
         uncertainty_j: standard uncertainty without the sensor's gain.
         before: power just before the window; None where only one tick was seen.
-        settled: whether the power behind the window had come to rest.
         tail_j: what a decaying load drew outside of the window before the first tick.
         to_idle: above the power before, until it was reached again.
     """
@@ -102,7 +101,6 @@ class Attributed:
     energy_j: float
     uncertainty_j: float
     before: Slope | None
-    settled: bool
     tail_j: float
     to_idle: ToIdle
 
@@ -144,7 +142,6 @@ def attribute(evidence: Evidence) -> Attributed:
     behind = [first, *(tick for tick in evidence.after if tick.lo_s > first.hi_s)]
     after = slopes(behind, period_s, unit_j)
     rest = _rest(before, after)
-    settled = is_settled(before, after)
     outside_s = max(0.0, first.time_s - evidence.end_s)
     lead_s = max(0.0, evidence.start_s - anchor.time_s)
     lead = before[-1] if before else rest
@@ -165,7 +162,6 @@ def attribute(evidence: Evidence) -> Attributed:
         energy_j=energy_j,
         uncertainty_j=math.hypot(*parts),
         before=before[-1] if before else None,
-        settled=settled,
         tail_j=tail_j,
         to_idle=_to_idle(evidence, before, after),
     )

@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pytest_llem import gpus
+from pytest_llem.gpus import Gpu
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
+from pytest_llem.nvml import FIELD_POWER_INSTANT, Nvml, reason_of
 
 __all__ = ["Board", "Counters"]
 
@@ -20,9 +20,6 @@ _ABSENT = {3, 13}
 """NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND"""
 
 _UNKNOWN_LIMIT_W = 1000.0
-
-_POWER_INSTANT = 186
-"""NVML_FI_DEV_POWER_INSTANT"""
 
 _TOTAL_POWER_SAMPLES = 0
 """NVML_TOTAL_POWER_SAMPLES"""
@@ -39,17 +36,11 @@ _MIG = (
 )
 
 
-class Counters(gpus.Nvml, Protocol):
-    """What is used of ``pynvml`` beside finding GPUs."""
+class Counters(Nvml, Protocol):
+    """What is used of ``pynvml`` here and nowhere else."""
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: object, /) -> int:
         """Energy since the driver was loaded, in millijoules."""
-
-    def nvmlDeviceGetMigMode(self, handle: object, /) -> Sequence[int]:
-        """Whether the GPU is divided: now, and after the next reset."""
-
-    def nvmlDeviceGetFieldValues(self, handle: object, fields: Sequence[Any], /) -> Any:
-        """Values of fields, each with a code of its own."""
 
     def nvmlDeviceGetSamples(self, handle: object, kind: int, after_us: int, /) -> Any:
         """The driver's own last samples: their type, and value and time of each."""
@@ -69,7 +60,7 @@ class Board:
         rest_s: when the last window ended.
     """
 
-    def __init__(self, gpu: gpus.Gpu, library: Counters, clock: Clock) -> None:
+    def __init__(self, gpu: Gpu, library: Counters, clock: Clock) -> None:
         """Find out what can be read, with a call of each kind."""
         self._library = library
         self._clock = clock
@@ -84,7 +75,7 @@ class Board:
             self.problem = self._open(gpu)
         except library.NVMLError as error:
             self.lacks_counter = getattr(error, "value", None) in _ABSENT
-            self.problem = f"the energy counter can't be read: {gpus.reason_of(error)}"
+            self.problem = f"the energy counter can't be read: {reason_of(error)}"
         if not self.problem:
             self.track = Track(
                 self._read,
@@ -94,7 +85,7 @@ class Board:
                 clock=clock,
             )
 
-    def _open(self, gpu: gpus.Gpu) -> str:
+    def _open(self, gpu: Gpu) -> str:
         divided = _MIG.format(index=gpu.index)
         if gpu.uuid.startswith("MIG-"):
             return divided
@@ -109,7 +100,7 @@ class Board:
         try:
             return self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
         except self._library.NVMLError as error:
-            raise CounterLost(gpus.reason_of(error)) from error
+            raise CounterLost(reason_of(error)) from error
 
     def about(self, span_s: float | None) -> dict[str, Any]:
         """What is known of it, as plain data."""
@@ -145,7 +136,7 @@ class Board:
     def instant_w(self) -> float | None:
         """What the sensor sees now; None where the GPU doesn't tell."""
         with contextlib.suppress(self._library.NVMLError):
-            (value,) = self._library.nvmlDeviceGetFieldValues(self._handle, [_POWER_INSTANT])
+            (value,) = self._library.nvmlDeviceGetFieldValues(self._handle, [FIELD_POWER_INSTANT])
             if value.nvmlReturn == 0:
                 return float(value.value.uiVal) / 1000
         return None

@@ -128,7 +128,6 @@ def _constant(means: Sequence[Mean], start_s: float, end_s: float) -> Attributed
         energy_j=energy_j,
         uncertainty_j=max(spread_w * (end_s - start_s), _UNIT_J),
         before=rest,
-        settled=True,
         tail_j=0.0,
         to_idle=ToIdle(above_j=0.0, uncertainty_j=_UNIT_J, settled_s=0.0),
     )

@@ -21,6 +21,7 @@ from pytest_llem.meters.edges import Attributed, Evidence
 from pytest_llem.meters.gpu_board import Board, Counters
 from pytest_llem.meters.mean_power import MeanPower, TraceMeans, Watch
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
+from pytest_llem.nvml import bindings, reason_of
 from pytest_llem.records import Quality, Reading
 
 __all__ = ["NvmlMeter"]
@@ -115,11 +116,11 @@ class NvmlMeter:
         if not wanted:
             self.reason = found.reason
             return
-        counters = cast(Counters, gpus.bindings()) if library is None else library
+        counters = cast(Counters, bindings()) if library is None else library
         try:
             counters.nvmlInit()
         except counters.NVMLError as error:
-            self.reason = gpus.reason_of(error)
+            self.reason = reason_of(error)
             return
         self._library = counters
         self._boards = [Board(gpu, counters, clock) for gpu in wanted]

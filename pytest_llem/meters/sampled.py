@@ -122,7 +122,6 @@ def attribute_sampled(evidence: Evidence, varies_w: float | None) -> Attributed 
         energy_j=inside_j + power_w * (remaining_s - lead_s),
         uncertainty_j=math.hypot(by_chance_j, each_time_j, unseen_j, plain.uncertainty_j),
         before=plain.before,
-        settled=plain.settled,
         tail_j=plain.tail_j,
         to_idle=plain.to_idle,
     )

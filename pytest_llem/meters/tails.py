@@ -35,6 +35,8 @@ _WELL_SEEN = 0.05
 """How far a real tail may be from the shapes tried, as part of its energy."""
 
 _CAUTION = 1.05
+"""Real loads and tails differ from those tried by more than the spread of the answers shows."""
+
 _FLOOR = 0.002
 _FLOOR_STEEP = 0.028
 """Least relative uncertainty of the answer, and how much more where the tail falls away at once."""

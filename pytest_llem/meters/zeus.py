@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
+from pytest_llem.nvml import Nvml
 from pytest_llem.records import Reading
 
 __all__ = ["GAIN", "Monitor", "ZeusMeter"]
@@ -72,7 +73,7 @@ class ZeusMeter:
         self,
         target: Target,
         opener: Opener | None = None,
-        library: gpus.Nvml | None = None,
+        library: Nvml | None = None,
         amd: Path = _AMD,
     ) -> None:
         """Find out what there is; zeus is not imported where there is nothing for it.

@@ -84,7 +84,7 @@ def test_any_load_without_a_tail_is_told_within_its_doubt(
     exact_j = sum(duration_s * power_w for duration_s, power_w in load)
     found = attribute(evidence(load, lead_s=lead_s, off_s=off_s))
     assert abs(found.energy_j - exact_j) <= 4 * found.uncertainty_j
-    assert found.settled
+    assert found.to_idle.above_j is not None
     assert found.before is not None
     assert found.before.power_w == pytest.approx(REST_W)
     above_j = exact_j - REST_W * sum(duration_s for duration_s, _ in load)
@@ -164,7 +164,7 @@ def test_a_device_that_draws_more_behind_the_window_says_so() -> None:
         for number, tick in enumerate(seen.after)
     ]
     found = attribute(dataclasses.replace(seen, after=more))
-    assert not found.settled
+    assert found.to_idle.above_j is None
     assert found.to_idle.above_j is None
     assert "after the window the device drew 170 W, and 70 W before it" in (
         found.to_idle.reason or ""
