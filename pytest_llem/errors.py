@@ -7,7 +7,8 @@ Each message says what happened and, where there is one, what to do next::
     ├── RunnerError    a runner was named that doesn't exist or can't be used
     ├── ResultsError   results can't be written
     └── WorkerError    a worker did not deliver its measurement; carries cause, fix and log
-        └── EngineMissing  the backend's engine isn't installed where the worker runs
+        ├── EngineMissing  the backend's engine isn't installed where the worker runs
+        └── ContainerError  Docker refused something, or what it started ended badly
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = [
+    "ContainerError",
     "EngineMissing",
     "LlemError",
     "ResultsError",
@@ -57,7 +59,7 @@ class WorkerError(LlemError):
 
     Attributes:
         kind: one word for the cause: ``missing``, ``refused``, ``raised``, ``crashed``,
-            ``timeout`` or ``protocol``.
+            ``timeout``, ``protocol`` or ``container``.
         fix: what to do about it; empty where that isn't known.
         log_tail: the last lines of the worker's log; empty where there are none.
     """
@@ -73,3 +75,21 @@ class WorkerError(LlemError):
 
 class EngineMissing(WorkerError):
     """The engine of the chosen backend isn't installed where the worker runs."""
+
+
+class ContainerError(WorkerError):
+    """Docker refused something, or what it started ended badly.
+
+    Attributes:
+        phase: what was being done: ``connect``, ``pull``, ``create``, ``start``, ``run``.
+        cause: a name for the cause that doesn't change with the daemon's version; ``unknown`` for
+            an error that isn't among those known here.
+    """
+
+    def __init__(
+        self, message: str, *, phase: str, cause: str, fix: str, log_tail: str = ""
+    ) -> None:
+        """Describe what happened, with the command that mends it."""
+        super().__init__(message, kind="container", fix=fix, log_tail=log_tail)
+        self.phase = phase
+        self.cause = cause

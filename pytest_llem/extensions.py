@@ -207,6 +207,12 @@ class Launch:
         argument: what stood behind the runner's name and a colon.
         environment: variables to set for the worker, beside those it inherits.
         role: ``engine``, or ``meter`` for one that has meters only.
+        experiment: what is about to be measured, for a place that must bring its model along;
+            None for a role that measures none.
+        image: of a container, where the place has any.
+        gpus: numbers of the GPUs that are leased for it, in the order of the PCI bus; the worker
+            is to see these and no others. None leaves it to the place.
+        settings: of containers, as studies name them; without those that nobody set.
     """
 
     backend: str
@@ -214,10 +220,17 @@ class Launch:
     argument: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     role: str = "engine"
+    experiment: Experiment | None = None
+    image: str | None = None
+    gpus: tuple[int, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Runner(Protocol):
-    """A place where workers run. Making one must be cheap."""
+    """A place where workers run. Making one must be cheap; a session has one of each.
+
+    One that holds something beyond its workers has a ``close()``, called at the session's end.
+    """
 
     name: str
 
@@ -231,7 +244,11 @@ class Runner(Protocol):
 
 
 class Transport(Protocol):
-    """A started worker: bytes in, bytes out, and a sure way to end it."""
+    """A started worker: bytes in, bytes out, and a sure way to end it.
+
+    One that knows more of an end than its exit status has ``why_ended()``, which returns cause and
+    fix, or None.
+    """
 
     def send(self, data: bytes) -> None:
         """Write to the worker's standard input; a worker that is gone is not an error here."""

@@ -36,6 +36,7 @@ THIRD_PARTY_OF = {
     "torch": {"backends"},
     "transformers": {"backends"},
     "huggingface_hub": {"runners"},
+    "docker": {"runners"},
     "pynvml": {"nvml"},
     "zeus": set(),  # by its name alone, in the meter of the same name
 }

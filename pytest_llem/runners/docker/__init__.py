@@ -1,0 +1,21 @@
+"""Workers in containers.
+
+daemon       the daemon: reached once, what it says of itself
+settings     how containers are run: defaults under what studies and users say
+errors       what the daemon's words mean: cause and fix
+image        images: looked at, fetched with progress
+preflight    whether containers work here, before the first measurement
+order        what a container is created with: pure
+stream       the worker's standard streams through the daemon
+container    a worker in a container of its own: the transport
+persistent   a container kept for a backend, its health and restarts
+reaper       labels, and the removal of what dead sessions left
+models       how a model gets into a container
+runner       all of it together: the runner ``docker``
+"""
+
+from __future__ import annotations
+
+from pytest_llem.runners.docker.runner import DockerRunner
+
+__all__ = ["DockerRunner"]
