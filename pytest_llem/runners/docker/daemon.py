@@ -5,8 +5,10 @@ Times out after ``TIMEOUT_S`` where the daemon doesn't answer.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TIMEOUT_S", "Daemon", "connect"]
 
 TIMEOUT_S = 10.0
-_LOCAL = ("unix://", "http+unix://", "npipe://")
+_LOCAL = ("unix://", "http+docker://localnpipe")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,26 @@ class Daemon:
         """Of its host."""
         return str(self.info.get("Name", ""))
 
+    @property
+    def rootless(self) -> bool:
+        """Whether it belongs to a user who is root in its containers."""
+        return "name=rootless" in (self.info.get("SecurityOptions") or ())
+
+    def clock(self) -> float:
+        """Seconds since 1970 by its own clock, which need not be this host's.
+
+        Raises:
+            DockerException: of docker-py, when it doesn't answer.
+            RequestException: of requests, the same.
+        """
+        said = str(self.client.info()["SystemTime"])
+        # Nanoseconds, or fewer digits where they end in zeros, are not what Python reads.
+        found = re.fullmatch(r"([^.]*?)(\.\d+)?(Z|[+-]\d\d:\d\d)", said)
+        assert found is not None, said
+        whole, fraction, zone = found.groups()
+        moment = datetime.datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+        return moment.timestamp() + float(fraction or 0)
+
     def close(self) -> None:
         """Close all connections."""
         self.client.close()
@@ -84,6 +106,11 @@ def connect(environ: Mapping[str, str] = os.environ) -> Daemon:
     url = environ.get("DOCKER_HOST") or "the current context"
     with translated("connect", url=url):
         client = docker.from_env(environment=dict(environ), timeout=int(TIMEOUT_S))
-        url = client.api.base_url
         client.ping()
-    return Daemon(client, url)
+    return Daemon(client, _address(client.api))
+
+
+def _address(api: Any) -> str:
+    """Where a client goes; of a socket it says no more than that it is one."""
+    path = getattr(getattr(api, "_custom_adapter", None), "socket_path", None)
+    return f"unix://{path}" if path else str(api.base_url)
