@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["TIMEOUT_S", "Daemon", "connect"]
 
 TIMEOUT_S = 10.0
-_LOCAL = ("unix://", "http+docker://localnpipe")
+_LOCAL = ("unix://", "http+unix://", "npipe://")
 
 
 @dataclass(frozen=True)
@@ -106,11 +106,6 @@ def connect(environ: Mapping[str, str] = os.environ) -> Daemon:
     url = environ.get("DOCKER_HOST") or "the current context"
     with translated("connect", url=url):
         client = docker.from_env(environment=dict(environ), timeout=int(TIMEOUT_S))
+        url = client.api.base_url
         client.ping()
-    return Daemon(client, _address(client.api))
-
-
-def _address(api: Any) -> str:
-    """Where a client goes; of a socket it says no more than that it is one."""
-    path = getattr(getattr(api, "_custom_adapter", None), "socket_path", None)
-    return f"unix://{path}" if path else str(api.base_url)
+    return Daemon(client, url)
