@@ -1,4 +1,4 @@
-"""What an image needs of CUDA and the driver, by its own variables, and whether a host has it. Pure.
+"""What an image needs of CUDA and the driver, by its variables; whether a host has it. Pure.
 
 ``NVIDIA_REQUIRE_CUDA`` is what NVIDIA's toolkit checks at a container's start:
 ``cuda>=12.4 brand=tesla,driver>=470,driver<471 …``, alternatives apart by spaces, all conditions of

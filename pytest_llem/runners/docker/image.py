@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,19 +123,18 @@ def _fetch(daemon: Daemon, name: str, progress: Progress | None) -> None:
         "platform": _platform(daemon),
     }
     layers = _Layers()
-    with translated("pull", **about):
-        with contextlib.closing(_events(daemon, name)) as events:
-            for event in events:
-                if error := event.get("errorDetail") or event.get("error"):
-                    text = error.get("message") if isinstance(error, dict) else error
-                    raise translate(_Said(str(text)), "pull", **about)
-                if layers.changed_by(event) and progress is not None:
-                    progress(layers.done_bytes, layers.total_bytes)
+    with translated("pull", **about), contextlib.closing(_events(daemon, name)) as events:
+        for event in events:
+            if error := event.get("errorDetail") or event.get("error"):
+                text = error.get("message") if isinstance(error, dict) else error
+                raise translate(_Said(str(text)), "pull", **about)
+            if layers.changed_by(event) and progress is not None:
+                progress(layers.done_bytes, layers.total_bytes)
 
 
-def _events(daemon: Daemon, name: str) -> Iterator[dict[str, Any]]:
+def _events(daemon: Daemon, name: str) -> Generator[dict[str, Any], None, None]:
     """What the daemon tells while it fetches; closed early, it stops fetching."""
-    events: Iterator[dict[str, Any]] = daemon.api.pull(name, stream=True, decode=True)
+    events: Generator[dict[str, Any], None, None] = daemon.api.pull(name, stream=True, decode=True)
     yield from events
 
 

@@ -36,7 +36,6 @@ _HARDENED: Mapping[str, Any] = {
     "read_only": True,
     "security_opt": ["no-new-privileges"],
 }
-_LABELS = {"org.llem.probe": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +64,9 @@ def probe(
     image: Image,
     *,
     gpus: bool,
-    limit_s: float = LIMIT_S,
+    labels: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
+    limit_s: float = LIMIT_S,
 ) -> Probe:
     """Look into an image's container.
 
@@ -74,8 +74,9 @@ def probe(
         daemon: that runs it.
         image: that it has.
         gpus: whether the container is given all GPUs, and NVML is asked.
+        labels: of the container.
+        environment: variables to set in it.
         limit_s: for all of it.
-        environment: variables to set.
 
     Raises:
         ContainerError: when it can't be started, has no Python, or doesn't answer in time.
@@ -84,8 +85,12 @@ def probe(
     ways = gpu_requests(daemon.info, None if gpus else ())
     failed: ContainerError | None = None
     for python in _PYTHONS:
-        order = {**_HARDENED, "entrypoint": [python, "-I", "-", *(["--gpus"] if gpus else [])]}
-        order["environment"] = dict(environment or {})
+        order = {
+            **_HARDENED,
+            "entrypoint": [python, "-I", "-", *(["--gpus"] if gpus else [])],
+            "environment": dict(environment or {}),
+            "labels": dict(labels or {}),
+        }
         start = functools.partial(_run, daemon, image, order, deadline)
         try:
             return _read(image, started(ways, start))
@@ -112,7 +117,7 @@ def _run(
     about = {"url": daemon.url, "image": image.name}
     with translated("create", **about):
         container = daemon.client.containers.create(
-            image.id, stdin_open=True, labels=_LABELS, device_requests=devices, **order
+            image.id, stdin_open=True, device_requests=devices, **order
         )
     try:
         with translated("start", **about):

@@ -37,9 +37,9 @@ def _ask(found: dict[str, Any]) -> None:
     found["nvml"] = library.nvmlDeviceGetCount_v2(ctypes.byref(count))
     for index in range(count.value):
         handle = ctypes.c_void_p()
-        if not library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)):
-            if not library.nvmlDeviceGetUUID(handle, text, _LENGTH):
-                found["gpus"].append(text.value.decode())
+        refused = library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle))
+        if not refused and not library.nvmlDeviceGetUUID(handle, text, _LENGTH):
+            found["gpus"].append(text.value.decode())
 
 
 def _answer() -> None:
