@@ -25,7 +25,7 @@ TIMEOUT_S = 10.0
 _OLDEST = (7, 2)
 """Of docker-py; earlier ones know no contexts, and would use another daemon."""
 
-_LOCAL = ("unix://", "http+unix://", "npipe://")
+_LOCAL = ("unix:", "npipe:", "/")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Daemon:
 
     Attributes:
         client: of docker-py.
-        url: where it was reached.
+        url: where it was reached, as DOCKER_HOST or the context has it.
     """
 
     client: docker.DockerClient
@@ -85,7 +85,6 @@ def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_
     url = environ.get("DOCKER_HOST") or _of_context(environ.get("DOCKER_CONTEXT"))
     with translated("connect", url=url):
         client = docker.from_env(environment=dict(environ), timeout=int(timeout_s))
-        url = client.api.base_url
         client.ping()
     return Daemon(client, url)
 
