@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import io
+import json
 import zipfile
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from pytest_llem.extensions import Launch
+
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable  # Python 3.11+; only a type here
 
-__all__ = ["bootstrap", "build"]
+__all__ = ["bootstrap", "build", "opening"]
 
 _MODULES = (
     "__init__.py",
@@ -35,6 +38,22 @@ _DISTRIBUTION = "pytest-llem"
 def bootstrap() -> str:
     """The text of the worker's first program."""
     return (resources.files("pytest_llem") / "worker" / "bootstrap.py").read_text("utf-8")
+
+
+def opening(launch: Launch) -> bytes:
+    """What the bootstrap reads: a line, and the archive behind it.
+
+    The variables of an experiment are in it, wherever the worker runs: what orders a container is
+    kept by its daemon, and somebody's token may be among them.
+    """
+    archive = build()
+    header = {
+        "archive_bytes": len(archive),
+        "backend": launch.backend,
+        "role": launch.role,
+        "environment": dict(launch.environment),
+    }
+    return json.dumps(header).encode() + b"\n" + archive
 
 
 @functools.cache

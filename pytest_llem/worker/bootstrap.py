@@ -3,7 +3,9 @@
 Nothing of pytest-llem needs to be installed where it runs, and nothing is left on its disk: the
 archive lives in anonymous memory where the system has that. Python 3.10+, standard library only.
 
-Standard input: one JSON line ``{"archive_bytes": n, ...}``, then the archive, then frames.
+Standard input: one JSON line ``{"archive_bytes": n, ...}``, then the archive, then frames. Where the
+line has an ``environment``, this program starts itself again with it: some variables count only from
+a process's beginning, and none of them is to be seen where the process was ordered.
 """
 
 import json
@@ -44,8 +46,28 @@ def keep(archive: bytes) -> str:
     return path
 
 
-if __name__ == "__main__":
+def begin_again(header: dict, environment: dict) -> None:
+    """Become the same program with these variables too; it is told what was read so far."""
+    read_end, write_end = os.pipe()
+    os.set_inheritable(read_end, True)
+    arguments = [sys.executable, *sys.orig_argv[1:], str(read_end)]
+    os.write(write_end, json.dumps(header).encode())  # far less than a pipe holds
+    os.execve(sys.executable, arguments, {**os.environ, **environment})
+
+
+def read_header() -> dict:
+    """The first line; what an earlier start of this program read of it."""
+    if len(sys.argv) > 1:
+        with open(int(sys.argv.pop())) as file:
+            return json.load(file)
     header = json.loads(read_line())
+    if environment := header.pop("environment", None):
+        begin_again(header, environment)
+    return header
+
+
+if __name__ == "__main__":
+    header = read_header()
     sys.path.insert(0, keep(read_exactly(header["archive_bytes"])))
     from pytest_llem.worker.__main__ import main
 
