@@ -3,15 +3,16 @@
 Nothing of pytest-llem needs to be installed where it runs, and nothing is left on its disk: the
 archive lives in anonymous memory where the system has that. Python 3.10+, standard library only.
 
-Standard input: one JSON line ``{"archive_bytes": n, ...}``, then the archive, then frames. Where the
-line has an ``environment``, this program starts itself again with it: some variables count only from
-a process's beginning, and none of them is to be seen where the process was ordered.
+Standard input: one JSON line ``{"archive_bytes": n, ...}``, then the archive, then frames. Where
+the line has an ``environment``, this program starts itself again with it: some variables count only
+from a process's beginning, and none of them is to be seen where the process was ordered.
 """
 
 import json
 import os
 import sys
 import tempfile
+from typing import Any
 
 
 def read_exactly(count: int) -> bytes:
@@ -46,7 +47,7 @@ def keep(archive: bytes) -> str:
     return path
 
 
-def begin_again(header: dict, environment: dict) -> None:
+def begin_again(header: dict[str, Any], environment: dict[str, str]) -> None:
     """Become the same program with these variables too; it is told what was read so far."""
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)
@@ -55,12 +56,13 @@ def begin_again(header: dict, environment: dict) -> None:
     os.execve(sys.executable, arguments, {**os.environ, **environment})
 
 
-def read_header() -> dict:
+def read_header() -> dict[str, Any]:
     """The first line; what an earlier start of this program read of it."""
     if len(sys.argv) > 1:
-        with open(int(sys.argv.pop())) as file:
-            return json.load(file)
-    header = json.loads(read_line())
+        with os.fdopen(int(sys.argv.pop())) as file:
+            told: dict[str, Any] = json.load(file)
+        return told
+    header: dict[str, Any] = json.loads(read_line())
     if environment := header.pop("environment", None):
         begin_again(header, environment)
     return header

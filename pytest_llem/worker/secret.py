@@ -14,7 +14,7 @@ from pytest_llem.errors import LlemError
 
 __all__ = ["HUB_TOKEN", "take"]
 
-HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of one
+HUB_TOKEN = "HF_TOKEN"
 """Under which the request has the hub's token."""
 
 
