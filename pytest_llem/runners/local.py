@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_llem.extensions import Launch
-from pytest_llem.runners.archive import bootstrap, opening
+from pytest_llem.runners.archive import bootstrap, build, opening
 
 __all__ = ["LocalRunner", "LocalTransport", "start"]
 
@@ -61,7 +61,7 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
             bufsize=0,
         )
     transport = LocalTransport(process, launch.log)
-    transport.send(opening(launch))
+    transport.send(opening(launch, build()))
     return transport
 
 

@@ -25,7 +25,7 @@ from pytest_llem.runners.docker.sight import sees
 from pytest_llem.runners.docker.volumes import Place, Tell, put, writable
 from pytest_llem.runners.models import asks_hub
 
-__all__ = ["HUB", "Models", "Provision", "hub_files", "is_hub_id"]
+__all__ = ["HUB", "NOTHING", "Models", "Provision", "hub_files", "is_hub_id"]
 
 HUB = Path("/llem/hub")
 """The hub's cache in containers."""
@@ -59,6 +59,10 @@ class Provision:
     network_needed: bool
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     about: Mapping[str, Any] = field(default_factory=dict)
+
+
+NOTHING = Provision(mounts=(), environment={}, model="", network_needed=False)
+"""For a worker without a model."""
 
 
 class Models:
