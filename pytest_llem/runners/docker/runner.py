@@ -113,7 +113,7 @@ class DockerRunner:
         first = opening(launch, archive_for(launch), beat_s)
 
         def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | provision.about | self._place()
+            about = order.about(launch, said, around) | dict(provision.about) | self._place()
             wanted = order.create(launch, said, around)
             return container.start(daemon, wanted, launch.log, first, about)
 
