@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llem.extensions import Launch
 
@@ -57,12 +57,20 @@ def bootstrap() -> str:
 def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) -> bytes:
     """The first bytes for a worker: header and archive.
 
+    The variables of an experiment are in the header, wherever the worker runs: a daemon keeps what
+    a container is ordered with, and somebody's token may be among them.
+
     Args:
         launch: what is being started.
         archive: as :func:`build` makes it.
         heartbeat_s: seconds between the heartbeats that it will be sent; None for none.
     """
-    header = {"archive_bytes": len(archive), "backend": launch.backend, "role": launch.role}
+    header: dict[str, Any] = {
+        "archive_bytes": len(archive),
+        "backend": launch.backend,
+        "role": launch.role,
+        "environment": dict(launch.environment),
+    }
     if launch.experiment is not None:
         header["device"] = launch.experiment.device
     if heartbeat_s is not None:

@@ -144,6 +144,7 @@ class _Conversation:
             "digest": digest,
             "cycle": cycle,
             "idle": idle and to_dict(idle),
+            "secrets": dict(getattr(self._transport, "secrets", {})),
         }
         self._transport.send(json.dumps(request).encode() + b"\n")
         self._requested = True

@@ -28,6 +28,7 @@ from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.beside import boot_id, describe_meters, serve_windows
 from pytest_llem.worker.measure import measure
+from pytest_llem.worker.secret import take
 
 __all__ = ["main"]
 
@@ -77,6 +78,7 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
         request = json.loads(sys.stdin.readline() or "null")
         if request is None:
             return lifeline.LOST
+        take(request.pop("secrets", {}))
         experiment = from_dict(Experiment, request["experiment"])
         idle = None if request.get("idle") is None else from_dict(Idle, request["idle"])
         measurement = measure(

@@ -40,6 +40,7 @@ class Attached(ABC):
 
     Attributes:
         about: what the worker runs in, plain data for the report.
+        secrets: what it is told with the request.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Attached(ABC):
             OSError: when the log can't be written.
         """
         self.about = dict(about)
+        self.secrets: Mapping[str, str] = {}
         self._stream = stream
         self._log = log
         self._log_file = log.open("wb", buffering=0)

@@ -120,9 +120,6 @@ def create(
 ) -> dict[str, Any]:
     """Keyword arguments of docker-py's ``containers.create``.
 
-    The variables of the launch are not among them: the worker is told these by its standard
-    input, as whoever may ask the daemon sees what a container was created with.
-
     Args:
         launch: with an image.
         settings: how.
@@ -140,7 +137,7 @@ def create(
         "image": launch.image,
         "entrypoint": [entry],
         "command": arguments,
-        "environment": _environment(around, gpus=bool(devices)),
+        "environment": _environment(launch.environment, around, gpus=bool(devices)),
         "labels": dict(around.labels),
         "working_dir": _SCRATCH,
         "user": _user(settings, around),
@@ -212,10 +209,21 @@ def _user(settings: Settings, around: Surroundings) -> str:
     return "0:0" if around.rootless else f"{around.caller.uid}:{around.caller.gid}"
 
 
-def _environment(around: Surroundings, *, gpus: bool) -> dict[str, str]:
+def _environment(
+    environment: Mapping[str, str], around: Surroundings, *, gpus: bool
+) -> dict[str, str]:
     # Images for GPUs ask for all of them, which a daemon may obey without being told to.
     none = {} if gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
-    return {**ENVIRONMENT, **none, **around.environment}
+    return {**ENVIRONMENT, **none, **around.environment, **_at_creation(environment)}
+
+
+def _at_creation(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are read when a container is made, by NVIDIA's toolkit.
+
+    All others reach the worker over its standard input: these here can be read by whoever may ask
+    the daemon.
+    """
+    return {name: text for name, text in environment.items() if name.startswith("NVIDIA_")}
 
 
 def _mounted(mount: Mount) -> Any:

@@ -17,6 +17,7 @@ from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class DockerRunner:
         self._daemon: Daemon | None = None
         self._guardian: Guardian | None = None
         self._limited = False
+        self._models: Models | None = None
 
     @property
     def daemon(self) -> Daemon:
@@ -122,16 +124,17 @@ class DockerRunner:
             self._daemon.close()
         if self._guardian is not None:
             self._guardian.dismiss()
-        self._daemon = self._guardian = None
+        self._daemon = self._guardian = self._models = None
 
     def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
         """A container for one worker, gone with it."""
-        daemon, around = self.daemon, self.surroundings(launch)
-        beat_s = self.heartbeat_s
+        daemon, beat_s = self.daemon, self.heartbeat_s
+        provision = self.provision(launch)
+        around = self.surroundings(provision)
         first = opening(launch, archive_for(launch), beat_s)
 
         def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | self._place()
+            about = order.about(launch, said, around) | dict(provision.about) | self._place()
 
             def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
                 wanted = order.create(launch, said, around, devices)
@@ -139,7 +142,22 @@ class DockerRunner:
 
             return started(gpu_requests(daemon.info, order.gpu_numbers(launch)), with_devices)
 
-        return self.within_limits(launch, settings, begin)
+        transport = self.within_limits(launch, settings, begin)
+        transport.secrets = provision.secrets
+        return transport
+
+    def provision(self, launch: Launch) -> Provision:
+        """The model of a launch's experiment, ready for a container.
+
+        Raises:
+            ContainerError: when it can't be.
+        """
+        if launch.experiment is None or launch.image is None:
+            return NOTHING
+        if self._models is None:
+            labels = reaper.labels(self.session)
+            self._models = Models(self.daemon, labels=labels)
+        return self._models.provide(launch.experiment, launch.image)
 
     def within_limits(
         self, launch: Launch, settings: Settings, begin: Callable[[Settings], _T]
@@ -162,14 +180,16 @@ class DockerRunner:
             self._limited = True
         return begin(lowered)
 
-    def surroundings(self, launch: Launch) -> order.Surroundings:
-        """What a container of this session needs for a launch."""
-        del launch
+    def surroundings(self, provision: Provision) -> order.Surroundings:
+        """What a container of this session needs for a model."""
         daemon = self.daemon
         return order.Surroundings(
             command=command(self.heartbeat_s),
             caller=here(),
             labels=reaper.labels(self.session),
+            mounts=provision.mounts,
+            environment=provision.environment,
+            network_needed=provision.network_needed,
             rootless=daemon.rootless,
         )
 
