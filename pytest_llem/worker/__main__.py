@@ -2,7 +2,7 @@
 
 Frames are JSON objects, one a line. Standard output belongs to them alone: what an engine
 prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
-host to worker: ``request``.
+host to worker: ``request``, and ``heartbeat`` and ``cancel`` for the watch process.
 
 Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
 windows of an engine that runs elsewhere (``beside``).
@@ -22,6 +22,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Backend, find
+from pytest_llem.gpus import greeting
 from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
@@ -59,7 +60,7 @@ def main(header: Mapping[str, Any]) -> NoReturn:
     The engine is closed by then; taking down an interpreter with torch in it would take time for
     nothing.
     """
-    lifeline.guard()
+    lifeline.guard(header.get("heartbeat_s"))
     status = _serve(Frames(), header)
     sys.stderr.flush()
     os._exit(status)
@@ -72,7 +73,7 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
             frames.send("hello", **_about(), meters=describe_meters())
             serve_windows(sys.stdin, frames.send)
             return 0
-        backend = _hello(frames, header["backend"])
+        backend = _hello(frames, header)
         request = json.loads(sys.stdin.readline() or "null")
         if request is None:
             return lifeline.LOST
@@ -91,11 +92,20 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
     return 0
 
 
-def _hello(frames: Frames, name: str) -> Backend:
+def _hello(frames: Frames, header: Mapping[str, Any]) -> Backend:
     """Say who we are, and whether the engine is here; the host decides what follows."""
+    name = header["backend"]
     backend: Backend = find(BACKENDS, name)()
-    versions = dict(backend.versions())
-    frames.send("hello", **_about(), backend=name, versions=versions, install=backend.install)
+    # An experiment on the CPU need not wait for the GPUs' driver.
+    nvidia = {} if header.get("device") == "cpu" else {"nvidia": greeting()}
+    frames.send(
+        "hello",
+        **_about(),
+        **nvidia,
+        backend=name,
+        versions=dict(backend.versions()),
+        install=backend.install,
+    )
     return backend
 
 

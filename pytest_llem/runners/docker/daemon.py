@@ -5,6 +5,7 @@ Times out after ``TIMEOUT_S`` where the daemon doesn't answer.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
 import re
@@ -65,6 +66,26 @@ class Daemon:
     def name(self) -> str:
         """Of its host."""
         return str(self.info.get("Name", ""))
+
+    @property
+    def rootless(self) -> bool:
+        """Whether it belongs to a user who is root in its containers."""
+        return "name=rootless" in (self.info.get("SecurityOptions") or ())
+
+    def clock(self) -> float:
+        """Seconds since 1970 by its own clock, which need not be this host's.
+
+        Raises:
+            DockerException: of docker-py, when it doesn't answer.
+            RequestException: of requests, the same.
+        """
+        said = str(self.client.info()["SystemTime"])
+        # Nanoseconds, or fewer digits where they end in zeros, are not what Python reads.
+        found = re.fullmatch(r"([^.]*?)(\.\d+)?(Z|[+-]\d\d:\d\d)", said)
+        assert found is not None, said
+        whole, fraction, zone = found.groups()
+        moment = datetime.datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+        return moment.timestamp() + float(fraction or 0)
 
     def close(self) -> None:
         """Close all connections."""
