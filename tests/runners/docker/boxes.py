@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,9 +36,16 @@ class Box:
 
     Attributes:
         folder: for the model and the log.
+        token: marks all processes of its workers.
     """
 
     folder: Path
+    token: str = dataclasses.field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def marked(self) -> dict[str, str]:
+        """Variables of a worker whose processes are to be found."""
+        return {"LLEM_TEST_TOKEN": self.token}
 
     def experiment(self, **fields: Any) -> Experiment:
         """Of a model that is here; nothing is fetched."""
@@ -74,7 +82,7 @@ def volumes(daemon: Daemon) -> list[str]:
 
 
 def processes(token: str) -> list[int]:
-    """Processes of this host, in containers too, on whose command line or environment it is."""
+    """Processes of this host, in containers too, with a token in their environment."""
     found = []
     for process in psutil.process_iter():
         try:

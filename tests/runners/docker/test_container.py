@@ -23,7 +23,14 @@ from tests.acceptance.conftest import THIRD_PARTY
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.fixtures import MakeDaemon
 from tests.rig.docker.images import BASE, image, shell_image
-from tests.runners.docker.boxes import Box, containers, eventually, runner_of, volumes
+from tests.runners.docker.boxes import (
+    Box,
+    containers,
+    eventually,
+    processes,
+    runner_of,
+    volumes,
+)
 
 pytestmark = pytest.mark.docker
 
@@ -42,7 +49,7 @@ def runner(docker_daemon: Daemon) -> Iterator[DockerRunner]:
 
 
 def start(runner: DockerRunner, box: Box, **fields: Any) -> ContainerTransport:
-    transport = runner.start(box.launch(**fields))
+    transport = runner.start(box.launch(**{"environment": box.marked, **fields}))
     assert isinstance(transport, ContainerTransport)
     return transport
 
@@ -56,12 +63,6 @@ def loading(transport: ContainerTransport, box: Box, **options: object) -> None:
         assert chunk, transport.log_tail(20)
         output += chunk
     time.sleep(0.5)
-
-
-def of_worker(transport: ContainerTransport, runner: DockerRunner) -> list[psutil.Process]:
-    """Processes of this host that are those of a container, the first ones first."""
-    pid = runner.daemon.api.inspect_container(transport.id)["State"]["Pid"]
-    return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
 
 
 def test_a_measurement_in_a_stock_image(
@@ -89,18 +90,16 @@ def test_one_daemon_serves_one_session_after_another(
 
 
 def test_a_user_whom_the_image_does_not_know(runner: DockerRunner, box: Box) -> None:
-    launch = box.launch(settings={"user": "54321:54321"})
+    launch = box.launch(settings={"user": "54321:54321"}, environment=box.marked)
     os.chmod(box.folder, 0o755)  # noqa: PTH101, S103 - the model must be readable
+    found = converse(runner.start(launch), box.experiment(options={"hang_in": ""}), "d", 1)
+    assert found.tokens["requests"] == 2
     transport = runner.start(launch)
     assert isinstance(transport, ContainerTransport)
-    transport.send(box.request({"hang_in": "run"}))
-    try:
-        names = [process.uids().real for process in of_worker(transport, runner)]
-        assert set(names) == {54321}
-    finally:
-        transport.stop(0.0)
-    found = converse(runner.start(launch), box.experiment(), "d", 1)
-    assert found.tokens["requests"] == 2
+    loading(transport, box, hang_in="load")
+    uids = [psutil.Process(pid).uids().real for pid in processes(box.token)]
+    transport.stop(0.0)
+    assert uids == [54321, 54321]
 
 
 def test_what_an_experiment_sets_is_seen_by_the_worker_and_by_nobody_else(
@@ -120,7 +119,7 @@ def test_what_an_experiment_sets_is_seen_by_the_worker_and_by_nobody_else(
 
 def test_the_log_is_here_while_the_worker_runs(runner: DockerRunner, box: Box) -> None:
     transport = start(runner, box)
-    transport.send(box.request({"print_in": "load", "hang_in": "load"}))
+    transport.send(box.request({"print_in": "load", "hang_in": "run"}))
     deadline = time.monotonic() + 60
     while "engine chatter" not in transport.log_tail(5) and time.monotonic() < deadline:
         transport.receive(0.1)
@@ -150,10 +149,10 @@ def test_stop_ends_a_worker_that_obeys_politely(
 ) -> None:
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True)
-    all_of_it = of_worker(transport, runner)
+    assert len(processes(box.token)) == 3
     transport.stop(20.0)
     assert transport.wait(1.0) == -signal.SIGTERM
-    assert [process for process in all_of_it if process.is_running()] == []
+    assert processes(box.token) == []
     assert containers(docker_daemon) == []
     assert transport.why_ended() is None
     transport.stop(20.0)
@@ -165,10 +164,10 @@ def test_stop_ends_a_worker_that_does_not(
 ) -> None:
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True, **options)
-    all_of_it = of_worker(transport, runner)
+    assert len(processes(box.token)) == 3
     transport.stop(0.3)
     assert transport.wait(1.0) is not None
-    assert [process for process in all_of_it if process.is_running()] == []
+    assert processes(box.token) == []
     assert containers(docker_daemon) == []
 
 
@@ -203,10 +202,11 @@ def test_the_watch_itself_is_killed(
 ) -> None:
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True)
-    all_of_it = of_worker(transport, runner)
-    all_of_it[1].kill()
+    every = processes(box.token)
+    (watch,) = [pid for pid in every if psutil.Process(pid).ppid() not in every]
+    psutil.Process(watch).kill()
     assert transport.wait(20.0) == -signal.SIGKILL
-    assert [process for process in all_of_it if process.is_running()] == []
+    assert processes(box.token) == []
     transport.stop(0.0)
     assert containers(docker_daemon) == []
 
@@ -216,7 +216,7 @@ def test_the_daemon_ends_while_a_worker_runs(make_daemon: MakeDaemon, box: Box) 
     runner = runner_of(daemon)
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True)
-    all_of_it = of_worker(transport, runner)
+    assert len(processes(box.token)) == 3
     daemon.kill()
     assert transport.receive(20.0) == b""
     assert transport.wait(5.0) is None
@@ -224,7 +224,7 @@ def test_the_daemon_ends_while_a_worker_runs(make_daemon: MakeDaemon, box: Box) 
     assert why is not None
     assert "connection to the Docker daemon was lost" in why[0]
     transport.stop(0.0)
-    left, _ = eventually(lambda: [process for process in all_of_it if process.is_running()])
+    left, _ = eventually(lambda: processes(box.token))
     assert left == []
     runner.close()
 
