@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import secrets
 import signal
 import time
@@ -91,7 +90,7 @@ def test_one_daemon_serves_one_session_after_another(
 
 def test_a_user_whom_the_image_does_not_know(runner: DockerRunner, box: Box) -> None:
     launch = box.launch(settings={"user": "54321:54321"}, environment=box.marked)
-    os.chmod(box.folder, 0o755)  # noqa: PTH101, S103 - the model must be readable
+    box.folder.chmod(0o755)
     found = converse(runner.start(launch), box.experiment(options={"hang_in": ""}), "d", 1)
     assert found.tokens["requests"] == 2
     transport = runner.start(launch)
@@ -197,9 +196,7 @@ def test_a_worker_without_memory_is_told_from_one_that_was_killed(
     assert containers(docker_daemon) == []
 
 
-def test_the_watch_itself_is_killed(
-    runner: DockerRunner, box: Box, docker_daemon: Daemon
-) -> None:
+def test_the_watch_itself_is_killed(runner: DockerRunner, box: Box, docker_daemon: Daemon) -> None:
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True)
     every = processes(box.token)
@@ -257,17 +254,13 @@ def test_an_image_whose_python_is_too_old(
     assert caught.value.fix == "use an image with Python 3.10 or newer"
 
 
-def test_an_image_without_the_engine(
-    runner: DockerRunner, box: Box, docker_daemon: Daemon
-) -> None:
+def test_an_image_without_the_engine(runner: DockerRunner, box: Box, docker_daemon: Daemon) -> None:
     asked = box.experiment(backend="pytorch", meters=("estimate",))
     with pytest.raises(EngineMissing) as caught:
         converse(start(runner, box, backend="pytorch", experiment=asked), asked, "d", 1)
     assert "torch" in caught.value.message
     assert f"in image {BASE}" in caught.value.message
-    assert caught.value.fix == (
-        "name an image that has it: --llem-runner-pytorch=docker:IMAGE"
-    )
+    assert caught.value.fix == ("name an image that has it: --llem-runner-pytorch=docker:IMAGE")
 
 
 def test_an_engine_is_seen_by_its_metadata(

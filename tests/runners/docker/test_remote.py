@@ -107,9 +107,7 @@ def test_a_wire_that_is_cut_for_good_ends_everything(
         runner = runner_over(wire)
         transport = begun(runner, box, **options)
         wire.cut()
-        left, took_s = eventually(
-            lambda: [*processes(box.token), *containers(remote_daemon)], 60.0
-        )
+        left, took_s = eventually(lambda: [*processes(box.token), *containers(remote_daemon)], 60.0)
         assert left == []
         assert took_s > PATIENCE_S / 2
         # Here nobody is told either, so it asks.
