@@ -27,7 +27,7 @@ from pytest_llem.worker import idle, workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.integrity import check
-from pytest_llem.worker.repeats import Emit, per_run
+from pytest_llem.worker.repeats import Clock, Emit, per_run
 from pytest_llem.worker.runs import Bench, run
 from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 from pytest_llem.worker.warmup import warm_up
@@ -41,10 +41,15 @@ _SERIES_TIMES = 20_000
 
 
 class Phases:
-    """Times the phases of a measurement and reads the meters around each."""
+    """Times the phases of a measurement and reads the meters around each.
 
-    def __init__(self, emit: Emit) -> None:
+    Attributes:
+        clock: what they are timed by; as ``time.monotonic()``, by which meters read.
+    """
+
+    def __init__(self, emit: Emit, clock: Clock = time.monotonic) -> None:
         """Start with no meters: what can be read is known only when the device is."""
+        self.clock = clock
         self.windows: list[Window] = []
         self.meters: Sequence[Meter] = ()
         self._emit = emit
@@ -55,11 +60,11 @@ class Phases:
         self._emit("phase", phase=name)
         exact = name in EXACT if exact is None else exact
         tokens = [(meter, meter.start(exact=exact)) for meter in self.meters]
-        start_s = time.monotonic()
+        start_s = self.clock()
         try:
             yield
         finally:
-            end_s = time.monotonic()
+            end_s = self.clock()
             readings: list[Reading] = []
             for meter, token in reversed(tokens):
                 readings.extend(meter.stop(token, start_s, end_s))
@@ -90,7 +95,7 @@ class _Rest:
         """Take or measure it, with the engine loaded and no request made."""
         if self._wanted == "none":
             return
-        now_s = time.monotonic()
+        now_s = phases.clock()
         passed_s = now_s - self._right_s
         self._right_s = now_s
         self._idle = idle.shared(self._known, self._wanted, phases.meters, passed_s)
@@ -148,7 +153,7 @@ def _measured(
     with phases.phase("load"):
         backend.preload()
         engine = backend.load(experiment)
-    loaded_s = time.monotonic()
+    loaded_s = phases.clock()
     facts = engine.facts()
     surroundings.settle(facts.device)
     phases.meters, missing = choose_meters(experiment, facts.device)
@@ -221,7 +226,7 @@ def _warm_up(
     if requests is None:
         return None, ()
     with phases.phase("warmup"):
-        return warm_up(experiment, requests, engine, vocab_size)
+        return warm_up(experiment, requests, engine, vocab_size, phases.clock)
 
 
 def choose_meters(experiment: Experiment, device: str) -> tuple[list[Meter], str]:
