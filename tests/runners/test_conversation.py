@@ -199,6 +199,8 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "digest": DIGEST,
         "cycle": 1,
         "idle": None,
+        "beside": [],
+        "keep": False,
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
 

@@ -10,7 +10,8 @@ import pytest
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.records import Reading
-from pytest_llem.worker.measure import Phases, choose_meters
+from pytest_llem.worker.choose import choose_meters
+from pytest_llem.worker.phases import Phases
 from tests.builders import experiment
 from tests.rig.fixtures import MakePowercap
 from tests.rig.powercap import Zone, packages

@@ -16,7 +16,8 @@ from pytest_llem.backends.pytorch import PytorchBackend
 from pytest_llem.experiment import Experiment, Prompts
 from pytest_llem.extensions import Completion, Engine, EngineFacts, Workload
 from pytest_llem.records import Reading
-from pytest_llem.worker.measure import Phases, tokens_sha256
+from pytest_llem.worker.measure import tokens_sha256
+from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.runs import Bench, Runs, run
 from tests.builders import completion, experiment, reading, timing
 from tests.worker.simulated import silent
