@@ -489,7 +489,7 @@ def test_a_line_in_the_log_is_a_sign_of_life() -> None:
     error = failure(
         Chatty([hello(), line("phase", phase="measure")]), Patience(hello_s=5, silence_s=0.02)
     )
-    assert error.message == "no end of measure within 0.5 s"
+    assert error.message == "no end of measure within 0.1 s"
 
 
 def test_a_worker_that_never_stops_talking_is_too_late_all_the_same() -> None:
