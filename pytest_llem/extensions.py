@@ -229,7 +229,9 @@ class Launch:
 class Runner(Protocol):
     """A place where workers run. Making one must be cheap; a session has one of each.
 
-    One that holds something beyond its workers has a ``close()``, called at the session's end.
+    One that holds something beyond its workers has a ``close()``, called at the session's end. One
+    that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
+    another try. One whose GPUs aren't this host's has ``devices``, to lease them from.
     """
 
     name: str
@@ -246,8 +248,9 @@ class Runner(Protocol):
 class Transport(Protocol):
     """A started worker: bytes in, bytes out, and a sure way to end it.
 
-    One that knows more of an end than its exit status has ``why_ended()``, which returns cause and
-    fix, or None.
+    One that knows more of an end than its exit status has ``why_ended(status)``: cause and fix, or
+    None. One that knows of the place has ``about``, plain data for the report. One that can tell
+    whether the place still does for another measurement has ``unwell()``: why not, or nothing.
     """
 
     def send(self, data: bytes) -> None:

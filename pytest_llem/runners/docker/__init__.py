@@ -13,9 +13,3 @@ reaper       labels, and the removal of what dead sessions left
 models       how a model gets into a container
 runner       all of it together: the runner ``docker``
 """
-
-from __future__ import annotations
-
-from pytest_llem.runners.docker.runner import DockerRunner
-
-__all__ = ["DockerRunner"]
