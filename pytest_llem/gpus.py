@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pytest_llem.nvml import (
     NO_PERMISSION,
@@ -18,11 +19,12 @@ from pytest_llem.nvml import (
     Nvml,
     NvmlRefused,
     board,
+    driver_is_there,
     opened,
     reason_of,
 )
 
-__all__ = ["Found", "Gpu", "look", "temperatures"]
+__all__ = ["Found", "Gpu", "greeting", "look", "temperatures"]
 
 _NONE = "the NVIDIA driver works, but sees no GPU; see what nvidia-smi says"
 
@@ -82,6 +84,42 @@ def look(nvml: Nvml | None = None, environ: Mapping[str, str] = os.environ) -> F
             return Found(gpus=tuple(gpus), reason="; ".join(filter(None, (wrong, note))))
     except NvmlRefused as refused:
         return Found(reason=str(refused))
+
+
+def greeting(nvml: Nvml | None = None) -> dict[str, Any]:
+    """What a worker says of GPUs at once: driver, its CUDA, and memory; plain data.
+
+    Without a driver there is nothing but the reason, and nothing that takes time.
+    """
+    if nvml is None and not driver_is_there():
+        return {"reason": "no NVIDIA driver"}
+    try:
+        with opened(nvml) as library:
+            cuda = library.nvmlSystemGetCudaDriverVersion_v2()
+            return {
+                "driver": library.nvmlSystemGetDriverVersion(),
+                "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
+                "gpus": [
+                    _greeting_of(library, index) for index in range(library.nvmlDeviceGetCount())
+                ],
+            }
+    except NvmlRefused as refused:
+        return {"reason": str(refused)}
+
+
+def _greeting_of(library: Nvml, index: int) -> dict[str, Any]:
+    try:
+        handle = library.nvmlDeviceGetHandleByIndex(index)
+        memory = library.nvmlDeviceGetMemoryInfo(handle)
+        return {
+            "index": index,
+            "uuid": library.nvmlDeviceGetUUID(handle),
+            "name": library.nvmlDeviceGetName(handle),
+            "memory_used_bytes": memory.used,
+            "memory_bytes": memory.total,
+        }
+    except library.NVMLError as error:
+        return {"index": index, "reason": reason_of(error)}
 
 
 def temperatures(uuids: Sequence[str], nvml: Nvml | None = None) -> tuple[float, ...] | None:

@@ -119,6 +119,9 @@ class Nvml(Protocol):
     def nvmlSystemGetDriverVersion(self) -> str:
         """Version of the driver."""
 
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:
+        """The latest CUDA that the driver knows: 12040 for 12.4."""
+
     def nvmlDeviceGetClockInfo(self, handle: object, kind: int, /) -> int:
         """A clock now, in MHz."""
 

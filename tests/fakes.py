@@ -120,6 +120,7 @@ class FakeNvml:
 
     NVMLError: type[Exception] = FakeNvmlError
     driver = "570.86.15"
+    cuda = 12080
 
     def __init__(
         self,
@@ -185,6 +186,10 @@ class FakeNvml:
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         self._enter("nvmlSystemGetDriverVersion")
         return self.driver
+
+    def nvmlSystemGetCudaDriverVersion_v2(self) -> int:  # noqa: N802
+        self._enter("nvmlSystemGetCudaDriverVersion_v2")
+        return self.cuda
 
     def nvmlDeviceGetClockInfo(self, handle: object, kind: int, /) -> int:  # noqa: N802
         board = self._board("nvmlDeviceGetClockInfo", handle)

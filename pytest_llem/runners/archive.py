@@ -1,18 +1,30 @@
-"""What is sent to a worker: its side of this package, as an archive Python can import from."""
+"""What is sent to a worker: its side of this package, as an archive Python can import from.
+
+A worker on this host has everything else already. One in an image has nothing of ours: it is also
+sent the bindings of NVML, and the packages that bring the backends and meters it is to use.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import io
+import json
 import zipfile
+from collections.abc import Iterable, Iterator
 from importlib import resources
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llem.extensions import Launch
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from importlib.metadata import Distribution, EntryPoint
     from importlib.resources.abc import Traversable  # Python 3.11+; only a type here
 
-__all__ = ["bootstrap", "build"]
+__all__ = ["bootstrap", "build", "build_for", "opening"]
 
 _MODULES = (
     "__init__.py",
@@ -29,6 +41,11 @@ _MODULES = (
 )
 _FOLDERS = ("backends", "meters", "worker")
 _DISTRIBUTION = "pytest-llem"
+_NVML = ("nvidia-ml-py", "pynvml")
+"""Distribution and module of NVML's bindings, which images need not have."""
+
+_BINARY = {".so", ".pyd", ".dll", ".dylib", ".pyc", ".pyo"}
+"""Made for one platform and one Python, which needn't be the image's."""
 
 
 @functools.cache
@@ -37,27 +54,137 @@ def bootstrap() -> str:
     return (resources.files("pytest_llem") / "worker" / "bootstrap.py").read_text("utf-8")
 
 
+def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) -> bytes:
+    """The first bytes for a worker: header and archive.
+
+    The variables of an experiment are in the header, wherever the worker runs: a daemon keeps what
+    a container is ordered with, and somebody's token may be among them.
+
+    Args:
+        launch: what is being started.
+        archive: as :func:`build` makes it.
+        heartbeat_s: seconds between the heartbeats that it will be sent; None for none.
+    """
+    header: dict[str, Any] = {
+        "archive_bytes": len(archive),
+        "backend": launch.backend,
+        "role": launch.role,
+        "environment": dict(launch.environment),
+    }
+    if launch.experiment is not None:
+        header["device"] = launch.experiment.device
+    if heartbeat_s is not None:
+        header |= {"heartbeat_s": heartbeat_s}
+    return json.dumps(header).encode() + b"\n" + archive
+
+
 @functools.cache
 def build() -> bytes:
     """A zip of what a worker may import, with the metadata that its entry points need.
 
     The same bytes for the same sources: dates are left out.
     """
-    package = resources.files("pytest_llem")
+    return _zipped(_ours())
+
+
+@functools.cache
+def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
+    """The same for an image that has nothing but Python and an engine.
+
+    With it come NVML's bindings, and the packages of third parties that bring what is chosen;
+    what they need beside themselves must be in the image.
+
+    Args:
+        chosen: groups and names of entry points; names that nobody registered are left out.
+    """
+    found = dict(_ours())
+    bindings = importlib.metadata.distribution(_NVML[0])
+    found |= _sources(_NVML[1]) | _metadata(bindings)
+    for group, name in sorted(chosen):
+        for point in importlib.metadata.entry_points(group=group, name=name):
+            # pytest-llem's own are there already.
+            if point.dist is not None and point.dist.name != _DISTRIBUTION:
+                found |= _brought(point) | _metadata(point.dist)
+    return _zipped(sorted(found.items()))
+
+
+def _zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name in _MODULES:
-            _add(archive, package / name, f"pytest_llem/{name}")
-        for folder in _FOLDERS:
-            for file in sorted((package / folder).iterdir(), key=lambda file: file.name):
-                if file.name.endswith(".py"):
-                    _add(archive, file, f"pytest_llem/{folder}/{file.name}")
-        distribution = importlib.metadata.distribution(_DISTRIBUTION)
-        for name in ("METADATA", "entry_points.txt"):
-            path = f"pytest_llem-{distribution.version}.dist-info/{name}"
-            archive.writestr(zipfile.ZipInfo(path), distribution.read_text(name) or "")
+        for path, content in files:
+            archive.writestr(zipfile.ZipInfo(path), content)
     return buffer.getvalue()
 
 
-def _add(archive: zipfile.ZipFile, file: Traversable, path: str) -> None:
-    archive.writestr(zipfile.ZipInfo(path), file.read_bytes())
+def _ours() -> Iterator[tuple[str, bytes]]:
+    package = resources.files("pytest_llem")
+    for name in _MODULES:
+        yield f"pytest_llem/{name}", (package / name).read_bytes()
+    for folder in _FOLDERS:
+        for file in sorted((package / folder).iterdir(), key=_name):
+            if file.name.endswith(".py"):
+                yield f"pytest_llem/{folder}/{file.name}", file.read_bytes()
+    yield from _metadata(importlib.metadata.distribution(_DISTRIBUTION)).items()
+
+
+def _name(file: Traversable) -> str:
+    return file.name
+
+
+def _metadata(distribution: Distribution) -> dict[str, bytes]:
+    """What makes a distribution's name, version and entry points known."""
+    name = distribution.name.replace("-", "_")
+    folder = f"{name}-{distribution.version}.dist-info"
+    # Of an egg, as old ways of installing for development leave them, it has another name.
+    described = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO")
+    texts = {"METADATA": described, "entry_points.txt": distribution.read_text("entry_points.txt")}
+    return {f"{folder}/{file}": (text or "").encode() for file, text in texts.items()}
+
+
+def _brought(point: EntryPoint) -> dict[str, bytes]:
+    """All modules that an entry point's distribution installed; at least the point's own."""
+    assert point.dist is not None
+    modules = {point.module}
+    for file in point.dist.files or ():
+        # Scripts and metadata are elsewhere; an installation for development lists none of them.
+        if file.suffix == ".py" and ".." not in file.parts:
+            modules.add(".".join(file.with_suffix("").parts).removesuffix(".__init__"))
+    units = {unit for unit in map(_unit, modules) if unit is not None}
+    return {path: content for unit in units for path, content in _sources(unit).items()}
+
+
+def _unit(module: str) -> str | None:
+    """The module, or the outermost package that it is in; None where there is no such thing.
+
+    A namespace belongs to several distributions: of one, what is below it counts.
+    """
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])
+        spec = _found(name)
+        if spec is None or spec.has_location:
+            return name if spec else None
+    return None
+
+
+def _found(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+
+
+def _sources(module: str) -> dict[str, bytes]:
+    """Files of a module or package, by their paths in the archive."""
+    spec = _found(module)
+    if spec is None or spec.origin is None:
+        return {}
+    origin, path = Path(spec.origin), module.replace(".", "/")
+    if spec.submodule_search_locations is None:
+        plain = origin.suffix not in _BINARY
+        return {f"{path}{origin.suffix}": origin.read_bytes()} if plain else {}
+    return {
+        f"{path}/{file.relative_to(origin.parent).as_posix()}": file.read_bytes()
+        for file in origin.parent.rglob("*")
+        if file.is_file() and file.suffix not in _BINARY and "__pycache__" not in file.parts
+    }

@@ -189,6 +189,7 @@ class Worker:
             "idle": idle and to_dict(idle),
             "beside": [] if self._beside is None else list(self._beside.names),
             "keep": keep,
+            "secrets": dict(getattr(self._transport, "secrets", {})),
         }
         self._send(request)
         self._requested, self._kept = True, keep

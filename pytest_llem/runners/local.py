@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import select
 import signal
@@ -14,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_llem.extensions import Launch
-from pytest_llem.runners.archive import bootstrap, build
+from pytest_llem.runners.archive import bootstrap, build, opening
 
 __all__ = ["LocalRunner", "LocalTransport", "start"]
 
@@ -57,14 +56,12 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**_QUIET, **os.environ, **launch.environment},
+            env={**_QUIET, **os.environ},
             start_new_session=True,
             bufsize=0,
         )
     transport = LocalTransport(process, launch.log)
-    archive = build()
-    header = {"archive_bytes": len(archive), "backend": launch.backend, "role": launch.role}
-    transport.send(json.dumps(header).encode() + b"\n" + archive)
+    transport.send(opening(launch, build()))
     return transport
 
 

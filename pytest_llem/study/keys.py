@@ -77,7 +77,7 @@ class Execution:
     gaps: Literal["thermal", "none"] | SecondsOrZero | Gaps = described(
         "thermal", "rest between measurements: until cool, none, seconds, or both in detail"
     )
-    skip_preflight: Flag = described(False, "start containers without looking first")
+    skip_preflight: Flag | None = described(None, "start containers without looking first")
     max_failures: Count | None = described(
         None, "failed measurements of a backend after which its others are skipped"
     )

@@ -2,9 +2,9 @@
 
 Frames are JSON objects, one a line. Standard output belongs to them alone: what an engine
 prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
-host to worker: ``request``, and ``close`` to one that kept its engine. An engine's worker may also
-ask for a meter of the host, with ``meter_request window_start window_stop``; the answers are
-``meter_ready window_started readings``.
+host to worker: ``request``, ``close`` to one that kept its engine, and ``heartbeat`` and ``cancel``
+for the watch process. An engine's worker may also ask for a meter of the host, with
+``meter_request window_start window_stop``; answers are ``meter_ready window_started readings``.
 
 Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
 windows of an engine that runs elsewhere (``beside``).
@@ -24,6 +24,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Backend, find
+from pytest_llem.gpus import greeting
 from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
@@ -32,6 +33,7 @@ from pytest_llem.worker.held import Held
 from pytest_llem.worker.host_meter import Host, host_meters
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.phases import Phases
+from pytest_llem.worker.secret import take
 
 __all__ = ["main"]
 
@@ -64,7 +66,7 @@ def main(header: Mapping[str, Any]) -> NoReturn:
     The engine is closed by then; taking down an interpreter with torch in it would take time for
     nothing.
     """
-    lifeline.guard()
+    lifeline.guard(header.get("heartbeat_s"))
     status = _serve(Frames(), header)
     sys.stderr.flush()
     os._exit(status)
@@ -77,8 +79,7 @@ def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
             frames.send("hello", **_about(), meters=describe_meters())
             serve_windows(sys.stdin, frames.send)
             return 0
-        backend = _hello(frames, header["backend"])
-        return _measure_all(frames, backend)
+        return _measure_all(frames, _hello(frames, header))
     except Exception as error:
         traceback.print_exc()
         kind = "refused" if isinstance(error, LlemError) else type(error).__name__
@@ -97,6 +98,7 @@ def _measure_all(frames: Frames, backend: Backend) -> int:
             if held is not None:
                 held.close(Phases(frames.send))
             return 0
+        take(request.pop("secrets", {}))
         held = held or Held(backend, host_meters(request["beside"], host))
         idle = None if request["idle"] is None else from_dict(Idle, request["idle"])
         measurement = measure(
@@ -115,11 +117,20 @@ def _measure_all(frames: Frames, backend: Backend) -> int:
     return lifeline.LOST
 
 
-def _hello(frames: Frames, name: str) -> Backend:
+def _hello(frames: Frames, header: Mapping[str, Any]) -> Backend:
     """Say who we are, and whether the engine is here; the host decides what follows."""
+    name = header["backend"]
     backend: Backend = find(BACKENDS, name)()
-    versions = dict(backend.versions())
-    frames.send("hello", **_about(), backend=name, versions=versions, install=backend.install)
+    # An experiment on the CPU need not wait for the GPUs' driver.
+    nvidia = {} if header.get("device") == "cpu" else {"nvidia": greeting()}
+    frames.send(
+        "hello",
+        **_about(),
+        **nvidia,
+        backend=name,
+        versions=dict(backend.versions()),
+        install=backend.install,
+    )
     return backend
 
 

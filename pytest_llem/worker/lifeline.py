@@ -3,9 +3,12 @@
 The worker may sit in a C call that holds the interpreter for minutes; a thread of its own could
 not react. So the first process watches, and the worker is its child. The watch
 
-* passes standard input on to the worker,
+* passes standard input on to the worker, but for the frames that are its own business,
 * ends everything when it closes (whoever started us is gone): exit status 75,
-* ends everything politely on SIGTERM, and whatever the worker left behind when it is done.
+* does the same where heartbeats were promised and six of them are missing: a network that lost
+  its other end says nothing,
+* ends everything politely on SIGTERM or a frame ``cancel``, and whatever the worker left behind
+  when it is done.
 
 On Linux it adopts orphans, so that also a daemon or an engine's process in its own process
 group is found; elsewhere the process group is all that is ended.
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
@@ -28,6 +32,9 @@ LOST = 75
 """Exit status of a worker whose starter went away (EX_TEMPFAIL of sysexits.h)."""
 
 _GRACE_S = 25.0
+_MISSING_BEATS = 6
+_SHORT_BYTES = 200
+"""No frame of the watch's own is longer."""
 _SURE = 3
 """So often nobody must be found before nobody is taken to be there."""
 
@@ -35,10 +42,13 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def guard() -> None:
+def guard(heartbeat_s: float | None = None) -> None:
     """Split into watch and worker; returns only in the worker, with stdin passed through.
 
     Must run before any thread is started.
+
+    Args:
+        heartbeat_s: seconds between heartbeats; None where there are none.
     """
     watch_pid = os.getpid()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -53,7 +63,7 @@ def guard() -> None:
         os.close(write_end)
         return
     os.close(read_end)
-    os._exit(_Watch(child, write_end).run())
+    os._exit(_Watch(child, write_end, heartbeat_s).run())
 
 
 def descendants(root: int) -> list[int]:
@@ -87,14 +97,27 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
+def _kind(line: bytes) -> str | None:
+    """Kind of a short frame; None for all that is certainly for the worker."""
+    if len(line) <= _SHORT_BYTES:
+        with contextlib.suppress(ValueError):
+            frame = json.loads(line)
+            return str(frame.get("frame")) if isinstance(frame, dict) else None
+    return None
+
+
 class _Watch:
     """The loop of the watch process."""
 
-    def __init__(self, worker: int, pipe: int) -> None:
+    def __init__(self, worker: int, pipe: int, heartbeat_s: float | None) -> None:
         self._worker = worker
         self._pipe = pipe
         self._parent = os.getppid()
         self._terminated = False
+        self._line = bytearray()
+        self._waiting = bytearray()
+        self._patience_s = heartbeat_s and heartbeat_s * _MISSING_BEATS
+        self._heard_s = time.monotonic()
         # The worker must see the end of its output as its own: keep none of it open.
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
@@ -116,39 +139,54 @@ class _Watch:
                 return status
             if self._terminated:
                 return self._end_politely()
-            ready, _, _ = select.select([0, wake_read], [], [], 0.25)
+            # A worker that doesn't read just now must not keep us from watching.
+            full = [self._pipe] if self._waiting else []
+            ready, free, _ = select.select([0, wake_read], full, [], 0.25)
             if wake_read in ready:
                 os.read(wake_read, 4096)
-            # A stray copy of the pipe's other end would hide that the starter is gone.
-            if (0 in ready and not self._pass_on()) or os.getppid() != self._parent:
+            if free:
+                self._pass_on()
+            if (0 in ready and not self._hear()) or not self._has_starter():
                 self._kill_all()
                 return LOST
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True
 
-    def _pass_on(self) -> bool:
-        """Pass what arrived to the worker; False when whoever started us is gone."""
+    def _hear(self) -> bool:
+        """Take what arrived; False when whoever started us is gone."""
         data = os.read(0, 1 << 16)
-        if not data:
-            return False
-        while data:
-            try:
-                data = data[os.write(self._pipe, data) :]
-            except BrokenPipeError:
-                return True  # the worker has ended; the loop will see that
-            except BlockingIOError:
-                # The worker doesn't read just now; that must not keep us from watching.
-                if self._has_ended():
-                    return True
-                if os.getppid() != self._parent:
-                    return False
-                select.select([], [self._pipe], [], 0.25)
-        return True
+        self._heard_s = time.monotonic()
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._take(bytes(self._line) + line)
+            self._line.clear()
+        self._line += rest
+        return bool(data)
 
-    def _has_ended(self) -> bool:
-        """Whether the worker has ended, leaving its status for later."""
-        return os.waitid(os.P_PID, self._worker, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    def _take(self, line: bytes) -> None:
+        """Keep a frame for the worker, unless it is for us."""
+        kind = _kind(line)
+        if kind == "cancel":
+            self._terminated = True
+        elif kind != "heartbeat":
+            self._waiting += line + b"\n"
+
+    def _has_starter(self) -> bool:
+        """Whether whoever started us is still there, as far as that can be told."""
+        # A stray copy of the pipe's other end would hide that the starter is gone.
+        if os.getppid() != self._parent:
+            return False
+        return not self._patience_s or time.monotonic() - self._heard_s < self._patience_s
+
+    def _pass_on(self) -> None:
+        """Pass on what the worker takes now."""
+        try:
+            del self._waiting[: os.write(self._pipe, self._waiting)]
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:
+            self._waiting.clear()  # the worker has ended; the loop will see that
 
     def _reap(self) -> int | None:
         """Collect ended children; the worker's exit status once it is among them."""
@@ -168,15 +206,15 @@ class _Watch:
         deadline = time.monotonic() + _GRACE_S
         os.kill(self._worker, signal.SIGTERM)
         status = self._reap()
-        while status is None and time.monotonic() < deadline and self._has_starter():
+        while status is None and time.monotonic() < deadline and self._is_waited_for():
             status = self._reap()
         self._kill_all()
         return 128 + signal.SIGTERM if status is None else status
 
-    def _has_starter(self) -> bool:
+    def _is_waited_for(self) -> bool:
         """Look for a moment whether whoever started us still waits for a polite end."""
         ready, _, _ = select.select([0], [], [], 0.02)
-        return os.getppid() == self._parent and not (ready and not os.read(0, 1 << 16))
+        return not (ready and not self._hear()) and self._has_starter()
 
     def _kill_all(self) -> None:
         """SIGKILL all below us until none is left; new ones may be started meanwhile."""

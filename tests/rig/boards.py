@@ -9,6 +9,9 @@ The keys of the settings, in the text file that the library reads:
 ``latency.FUNCTION_us``              time the calls of one function take
 ``missing``                          functions that the driver doesn't have: ``fn,fn``
 ``err.FUNCTION``                     ``code[,after_s[,every_n[,from_call]]]``; several after ``;``
+``err.*``                            the same for all functions
+``visible``                          indices of the GPUs that are there for a container: ``1,3``
+``watch``                            1: a file that is replaced is read again before the next call
 ``name uuid arch cc mem_total``      what the board is
 ``wave wave_phase idle gated``       power under load, without load; ``gated=0`` is always load
 ``origin``                           ``mark``: each load begins the wave anew; or ``epoch``

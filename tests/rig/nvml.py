@@ -113,7 +113,10 @@ class Rig:
 
     @staticmethod
     def _write(path: Path, settings: Settings) -> None:
-        path.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        # In one step: a process that watches the file never reads half of it.
+        unfinished = path.with_suffix(".new")
+        unfinished.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+        unfinished.replace(path)
 
     # --- for other processes -----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -201,8 +202,19 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "idle": None,
         "beside": [],
         "keep": False,
+        "secrets": {},
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
+
+
+def test_secrets_of_a_transport_come_with_the_request() -> None:
+    class Elsewhere(ScriptedTransport):
+        secrets = MappingProxyType({"HF_TOKEN": "hf_canary"})
+
+    transport = Elsewhere([hello() + RESULT], status=0)
+    measurement = converse(transport, EXPERIMENT, DIGEST, 1)
+    assert json.loads(transport.sent)["secrets"] == {"HF_TOKEN": "hf_canary"}
+    assert "hf_canary" not in repr(measurement)
 
 
 def test_idle_power_that_is_known_comes_with_the_request() -> None:

@@ -2,7 +2,8 @@
 
 daemon       the daemon: reached once, what it says of itself
 settings     how containers are run: defaults under what studies and users say
-errors       what the daemon's words mean: cause and fix
+errors       what the daemon's words mean: cause and fix; its tables are in saying, sayings_*
+endings      why a container ended
 image        images: looked at, fetched with progress
 preflight    whether containers work here, before the first measurement
 order        what a container is created with: pure

@@ -5,8 +5,10 @@ Times out after ``TIMEOUT_S`` where the daemon doesn't answer.
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["TIMEOUT_S", "Daemon", "connect"]
 
 TIMEOUT_S = 10.0
-_LOCAL = ("unix://", "http+unix://", "npipe://")
+
+_OLDEST = (7, 2)
+"""Of docker-py; earlier ones know no contexts, and would use another daemon."""
+
+_LOCAL = ("unix:", "npipe:", "/")
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Daemon:
 
     Attributes:
         client: of docker-py.
-        url: where it was reached.
+        url: where it was reached, as DOCKER_HOST or the context has it.
     """
 
     client: docker.DockerClient
@@ -61,29 +67,85 @@ class Daemon:
         """Of its host."""
         return str(self.info.get("Name", ""))
 
+    @property
+    def rootless(self) -> bool:
+        """Whether it belongs to a user who is root in its containers."""
+        return "name=rootless" in (self.info.get("SecurityOptions") or ())
+
+    def clock(self) -> float:
+        """Seconds since 1970 by its own clock, which need not be this host's.
+
+        Raises:
+            DockerException: of docker-py, when it doesn't answer.
+            RequestException: of requests, the same.
+        """
+        said = str(self.client.info()["SystemTime"])
+        # Nanoseconds, or fewer digits where they end in zeros, are not what Python reads.
+        found = re.fullmatch(r"([^.]*?)(\.\d+)?(Z|[+-]\d\d:\d\d)", said)
+        assert found is not None, said
+        whole, fraction, zone = found.groups()
+        moment = datetime.datetime.fromisoformat(whole + zone.replace("Z", "+00:00"))
+        return moment.timestamp() + float(fraction or 0)
+
     def close(self) -> None:
         """Close all connections."""
         self.client.close()
 
 
-def connect(environ: Mapping[str, str] = os.environ) -> Daemon:
+def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_S) -> Daemon:
     """Reach the daemon that Docker's own command line would: DOCKER_HOST, else the context's.
+
+    Args:
+        environ: where DOCKER_HOST, DOCKER_CONTEXT and what belongs to them are.
+        timeout_s: for each answer of the daemon.
 
     Raises:
         ContainerError: when docker-py is missing, a context doesn't exist, or nobody answers.
     """
+    docker = _package()
+    url = environ.get("DOCKER_HOST") or _of_context(environ.get("DOCKER_CONTEXT"))
+    with translated("connect", url=url):
+        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s))
+        client.ping()
+    return Daemon(client, url)
+
+
+def _package() -> Any:
+    """docker-py, of a version that knows contexts."""
     try:
         import docker
     except ImportError as error:
+        raise _no_client(f"is missing: {error}") from error
+    found = str(getattr(docker, "__version__", "0"))
+    if tuple(int(number) for number in re.findall(r"\d+", found)[:2]) < _OLDEST:
+        raise _no_client(f"is too old: {found}, and {'.'.join(map(str, _OLDEST))} is needed")
+    return docker
+
+
+def _no_client(what: str) -> ContainerError:
+    return ContainerError(
+        f"Python's client for Docker {what}",
+        phase="connect",
+        cause="no client",
+        fix='Install it with: pip install "pytest-llem[docker]"',
+    )
+
+
+def _of_context(name: str | None) -> str:
+    """Address of a context, the current one for None.
+
+    Raises:
+        ContainerError: when there is no such context; docker-py would take another daemon then.
+    """
+    from docker.context import ContextAPI
+
+    with translated("connect", url=f"the context {name or 'in use'}"):
+        context = ContextAPI.get_context(name)
+    if context is None:
         raise ContainerError(
-            f"Python's client for Docker is missing: {error}",
+            f"there is no Docker context {name or 'of the name that is set'}",
             phase="connect",
-            cause="no client",
-            fix='Install it with: pip install "pytest-llem[docker]"',
-        ) from error
-    url = environ.get("DOCKER_HOST") or "the current context"
-    with translated("connect", url=url):
-        client = docker.from_env(environment=dict(environ), timeout=int(TIMEOUT_S))
-        url = client.api.base_url
-        client.ping()
-    return Daemon(client, url)
+            cause="no context",
+            fix="docker context ls  # then set DOCKER_CONTEXT, or docker context use",
+        )
+    return str(context.Host or "the current context")

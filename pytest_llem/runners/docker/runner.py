@@ -2,21 +2,202 @@
 
 from __future__ import annotations
 
-from pytest_llem.errors import ContainerError
-from pytest_llem.extensions import Launch, Transport
+import contextlib
+import dataclasses
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["DockerRunner"]
+from pytest_llem.errors import ContainerError, LlemError
+from pytest_llem.extensions import BACKENDS, METERS, Launch, Transport, names
+from pytest_llem.runners.archive import bootstrap, build_for, opening
+from pytest_llem.runners.docker import container, order, reaper
+from pytest_llem.runners.docker.attached import HEARTBEAT_S
+from pytest_llem.runners.docker.daemon import Daemon, connect
+from pytest_llem.runners.docker.devices import gpu_requests, started
+from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.models import NOTHING, Models, Provision
+from pytest_llem.runners.docker.settings import Settings
+
+if TYPE_CHECKING:
+    from docker.types import DeviceRequest
+
+__all__ = ["DockerRunner", "archive_for", "command", "here"]
+
+_T = TypeVar("_T")
+_MISSING_BEATS = 6
+
+
+def command(heartbeat_s: float | None) -> list[str]:
+    """The command of a worker in a container: Python, and the text of its first program.
+
+    Args:
+        heartbeat_s: seconds between heartbeats; None where none are sent.
+    """
+    patience = [] if heartbeat_s is None else [str(heartbeat_s * _MISSING_BEATS)]
+    return ["python3", "-u", "-c", bootstrap(), *patience]
+
+
+def archive_for(launch: Launch) -> bytes:
+    """What a worker in an image is sent: with the backend and meters that it may need."""
+    experiment = launch.experiment
+    wanted = experiment.meters if experiment is not None else "auto"
+    meters = names(METERS) if wanted == "auto" else wanted
+    return build_for(
+        frozenset({(BACKENDS, launch.backend), *((METERS, meter) for meter in meters)})
+    )
+
+
+def here() -> order.Caller:
+    """The user of this process."""
+    return order.Caller(uid=os.getuid(), gid=os.getgid(), groups=tuple(os.getgroups()))
 
 
 class DockerRunner:
-    """Starts workers in containers."""
+    """Starts workers in containers.
+
+    Attributes:
+        session: a name that no other session has, on the labels of all it creates.
+    """
 
     name = "docker"
+
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        """Nothing is asked of the daemon before the first worker is started.
+
+        Args:
+            environ: says where the daemon is.
+            heartbeat_s: how often a worker behind a network is told that its starter is there.
+        """
+        self.session = secrets.token_hex(8)
+        self._environ = environ
+        self._heartbeat_s = heartbeat_s
+        self._daemon: Daemon | None = None
+        self._guardian: Guardian | None = None
+        self._limited = False
+        self._models: Models | None = None
+
+    @property
+    def daemon(self) -> Daemon:
+        """That of the session; reached, and cleared of what dead sessions left, at first use.
+
+        Raises:
+            ContainerError: when nobody answers.
+        """
+        if self._daemon is None:
+            daemon = connect(self._environ)
+            reaper.sweep(daemon)
+            self._guardian = Guardian(self.session, self._environ)
+            self._daemon = daemon
+        return self._daemon
+
+    @property
+    def heartbeat_s(self) -> float | None:
+        """Seconds between heartbeats; None on this host, where a connection can't be cut."""
+        return None if self.daemon.local else self._heartbeat_s
 
     def start(self, launch: Launch) -> Transport:
         """Start a worker in a container.
 
         Raises:
             ContainerError: when it can't be started, with cause and fix.
+            OSError: when its log can't be written.
         """
-        raise ContainerError("not yet", phase="start", cause="unknown", fix=str(launch.image))
+        settings = Settings.of(launch.settings)
+        if launch.image is None:
+            raise ContainerError(
+                f"backend {launch.backend}: no image to run it in is known",
+                phase="create",
+                cause="no image",
+                fix=f"name one: --llem-runner-{launch.backend}=docker:IMAGE",
+            )
+        return self._ephemeral(launch, settings)
+
+    def close(self) -> None:
+        """Leave nothing behind, and close the connections."""
+        if self._daemon is not None:
+            with contextlib.suppress(LlemError):  # the next session's sweep does it
+                reaper.sweep_session(self._daemon, self.session)
+            self._daemon.close()
+        if self._guardian is not None:
+            self._guardian.dismiss()
+        self._daemon = self._guardian = self._models = None
+
+    def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
+        """A container for one worker, gone with it."""
+        daemon, beat_s = self.daemon, self.heartbeat_s
+        provision = self.provision(launch)
+        around = self.surroundings(provision)
+        first = opening(launch, archive_for(launch), beat_s)
+
+        def begin(said: Settings) -> container.ContainerTransport:
+            about = order.about(launch, said, around) | dict(provision.about) | self._place()
+
+            def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
+                wanted = order.create(launch, said, around, devices)
+                return container.start(daemon, wanted, launch.log, first, about, beat_s)
+
+            return started(gpu_requests(daemon.info, order.gpu_numbers(launch)), with_devices)
+
+        transport = self.within_limits(launch, settings, begin)
+        transport.secrets = provision.secrets
+        return transport
+
+    def provision(self, launch: Launch) -> Provision:
+        """The model of a launch's experiment, ready for a container.
+
+        Raises:
+            ContainerError: when it can't be.
+        """
+        if launch.experiment is None or launch.image is None:
+            return NOTHING
+        if self._models is None:
+            labels = reaper.labels(self.session)
+            self._models = Models(self.daemon, labels=labels)
+        return self._models.provide(launch.experiment, launch.image)
+
+    def within_limits(
+        self, launch: Launch, settings: Settings, begin: Callable[[Settings], _T]
+    ) -> _T:
+        """Start something; without our own limits where the daemon may not set them.
+
+        One that has no right to raise limits (in a container itself, or rootless) can't give what
+        engines on GPUs ask for. What a user wrote is never left out.
+        """
+        lowered = dataclasses.replace(settings, ulimits={})
+        if "ulimits" in launch.settings:
+            return begin(settings)
+        if self._limited:
+            return begin(lowered)
+        try:
+            return begin(settings)
+        except ContainerError as error:
+            if "rlimit" not in str(error.__cause__):
+                raise
+            self._limited = True
+        return begin(lowered)
+
+    def surroundings(self, provision: Provision) -> order.Surroundings:
+        """What a container of this session needs for a model."""
+        daemon = self.daemon
+        return order.Surroundings(
+            command=command(self.heartbeat_s),
+            caller=here(),
+            labels=reaper.labels(self.session),
+            mounts=provision.mounts,
+            environment=provision.environment,
+            network_needed=provision.network_needed,
+            rootless=daemon.rootless,
+        )
+
+    def _place(self) -> dict[str, Any]:
+        """The daemon, for the report."""
+        daemon = self.daemon
+        return {
+            "daemon": daemon.name,
+            "daemon_version": str(daemon.info.get("ServerVersion", "")),
+            "remote": not daemon.local,
+        }

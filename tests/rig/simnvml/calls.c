@@ -120,7 +120,8 @@ static Result injected(const Config *config, Function function, const Handle *ha
                        uint64_t call) {
   for (int i = 0; i < config->rules; i++) {
     const ErrorRule *rule = &config->rule[i];
-    if (rule->function != (int)function || call < rule->from_call) continue;
+    if (rule->function != ANY_FUNCTION && rule->function != (int)function) continue;
+    if (call < rule->from_call) continue;
     if (rule->gpu >= 0 && (!handle || handle->index != rule->gpu)) continue;
     if ((call - rule->from_call) % rule->every || now_s(config) < rule->after_s) continue;
     return (Result)rule->code;

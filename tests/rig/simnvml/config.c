@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "settings.h"
 #include "simnvml.h"
@@ -151,10 +152,11 @@ static int set_gpu(Gpu *gpu, const char *key, const char *value) {
   return set_number(GPU_NUMBERS, gpu, key, value) || set_state(&gpu->state[0], key, value);
 }
 
-/* "code,after_s,every_n,from_call", more of them after a semicolon. */
+/* "code,after_s,every_n,from_call", more of them after a semicolon; for all functions: "*". */
 static int add_rules(Config *config, int gpu, const char *name, const char *value) {
-  int function = function_by_name(name);
-  if (function < 0) return 0;
+  int for_all = !strcmp(name, "*");
+  int function = for_all ? ANY_FUNCTION : function_by_name(name);
+  if (function < 0 && !for_all) return 0;
   while (value) {
     if (config->rules == MAX_RULES) return 0;
     ErrorRule *rule = &config->rule[config->rules++];
@@ -213,6 +215,7 @@ static int set_library(Config *config, char *key, char *value) {
 static void set_defaults(Gpu *gpu, int index) {
   *gpu = (Gpu){
       .index = index,
+      .board = index,
       .name = "Simulated H100",
       .arch = 9,
       .cc_major = 9,
@@ -331,22 +334,39 @@ static Config *make_config(Settings *settings) {
   return config;
 }
 
+/* A container can't be told by its environment, which is its image's and its user's: it finds what
+ * was mounted into it. */
+static const char *read_settings(Settings *settings, const char *path, int *wrong) {
+  int in_container = path == NULL && access(CONTAINER_CONFIG, R_OK) == 0;
+  if (in_container) path = CONTAINER_CONFIG;
+  if (path && settings_read(settings, path)) {
+    fprintf(stderr, "simnvml: no configuration at %s\n", path);
+    *wrong = 1;
+  }
+  if (in_container) settings_read(settings, CONTAINER_OWN_CONFIG);
+  return path;
+}
+
 int config_load(const char *path) {
   Settings *settings = calloc(1, sizeof *settings);
   int from_environment = path == NULL, wrong = 0;
   if (from_environment) path = getenv("SIMNVML_CONFIG");
-  if (path && settings_read(settings, path)) {
-    fprintf(stderr, "simnvml: no configuration at %s\n", path);
-    wrong = 1;
-  }
+  FileState file = file_state(path ? path : CONTAINER_CONFIG); /* before it is read */
+  path = read_settings(settings, path, &wrong);
   const char *marks = setting_value(settings, "marks");
   const char *stats = setting_value(settings, "stats");
   /* A named file tells all; the environment is for programs that are started from outside. */
   if (from_environment && getenv("SIMNVML_MARKS")) marks = getenv("SIMNVML_MARKS");
   if (from_environment && getenv("SIMNVML_STATS")) stats = getenv("SIMNVML_STATS");
+  const char *visible = setting_value(settings, "visible");
+  const char *watch = setting_value(settings, "watch");
   Config *config = make_config(settings);
+  config->watched = watch && atoi(watch);
+  config->path = path ? strdup(path) : "";
+  config->file = file;
   apply_constant(config, settings);
   apply_changes(config, settings);
+  if (visible) keep_visible(config, visible);
   wrong += settings_report_unused(settings);
   attach(config, marks);
   stats_open(stats);
@@ -358,9 +378,12 @@ int config_load(const char *path) {
 
 const Config *config_current(void) {
   const Config *config = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
-  if (config) return config;
+  if (config && !(config->watched && file_was_replaced(config))) return config;
   pthread_mutex_lock(&loading);
-  if (!current) config_load(NULL);
+  if (current == config) {
+    const char *named = config && strcmp(config->path, CONTAINER_CONFIG) ? config->path : NULL;
+    config_load(named);
+  }
   pthread_mutex_unlock(&loading);
   return current;
 }

@@ -42,9 +42,11 @@ API const char *nvmlErrorString(int code) {
                {6, "Not Found"},
                {7, "Insufficient Size"},
                {9, "Driver Not Loaded"},
+               {12, "Shared Library Not Found"},
                {13, "Function Not Found"},
                {15, "GPU is lost"},
                {16, "GPU requires restart"},
+               {18, "Driver/library version mismatch"},
                {999, "Unknown Error"}};
   for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++)
     if (TEXTS[i].code == code) return TEXTS[i].text;
@@ -114,15 +116,15 @@ API Result nvmlDeviceGetHandleByIndex(unsigned index, void **out) {
   return find_by_index(index, out);
 }
 
-static void mig_uuid(int index, char *out, size_t size) {
-  snprintf(out, size, "MIG-51301337-0000-4000-8000-%012d", index);
+static void mig_uuid(int board, char *out, size_t size) {
+  snprintf(out, size, "MIG-51301337-0000-4000-8000-%012d", board);
 }
 
 API Result nvmlDeviceGetHandleByUUID(const char *uuid, void **out) {
   SYSTEM_CALL(nvmlDeviceGetHandleByUUID);
   for (int i = 0; i < config->gpus; i++) {
     char of_instance[80];
-    mig_uuid(i, of_instance, sizeof of_instance);
+    mig_uuid(config->gpu[i].board, of_instance, sizeof of_instance);
     if (!strcmp(uuid, config->gpu[i].uuid)) return hand_out(out, i, 0);
     if (gpu_state(&config->gpu[i], now_s(config))->mig && !strcmp(uuid, of_instance))
       return hand_out(out, i, 1);
@@ -134,19 +136,19 @@ API Result nvmlDeviceGetUUID(void *device, char *out, unsigned size) {
   DEVICE_CALL(nvmlDeviceGetUUID);
   if (!handle->is_mig) return copy_text(out, size, gpu->uuid);
   char uuid[80];
-  mig_uuid(gpu->index, uuid, sizeof uuid);
+  mig_uuid(gpu->board, uuid, sizeof uuid);
   return copy_text(out, size, uuid);
 }
 
-static void bus_id(int index, char *out, size_t size) {
-  snprintf(out, size, "00000000:%02X:00.0", index + 1);
+static void bus_id(int board, char *out, size_t size) {
+  snprintf(out, size, "00000000:%02X:00.0", board + 1);
 }
 
 API Result nvmlDeviceGetHandleByPciBusId_v2(const char *wanted, void **out) {
   SYSTEM_CALL(nvmlDeviceGetHandleByPciBusId);
   for (int i = 0; i < config->gpus; i++) {
     char id[32];
-    bus_id(i, id, sizeof id);
+    bus_id(config->gpu[i].board, id, sizeof id);
     if (!strcasecmp(wanted, id) || !strcasecmp(wanted, id + 4)) return hand_out(out, i, 0);
   }
   return NOT_FOUND;
@@ -165,9 +167,9 @@ typedef struct {
 API Result nvmlDeviceGetPciInfo_v3(void *device, PciInfo *info) {
   DEVICE_CALL(nvmlDeviceGetPciInfo);
   memset(info, 0, sizeof *info);
-  bus_id(gpu->index, info->id, sizeof info->id);
+  bus_id(gpu->board, info->id, sizeof info->id);
   memcpy(info->legacy_id, info->id + 4, 13); /* the old form has a shorter domain */
-  info->bus = (unsigned)gpu->index + 1;
+  info->bus = (unsigned)gpu->board + 1;
   info->device_id = 0x233010DE;
   return SUCCESS;
 }

@@ -50,13 +50,14 @@ int settings_read(Settings *settings, const char *path) {
 }
 
 const char *setting_value(Settings *settings, const char *key) {
+  const char *value = NULL;
   for (int i = 0; i < settings->count; i++) {
     Setting *setting = &settings->list[i];
     if (setting->gpu != ALL_GPUS || setting->at_s >= 0 || strcmp(setting->key, key)) continue;
     setting->used = 1;
-    return setting->value;
+    value = setting->value;
   }
-  return NULL;
+  return value;
 }
 
 void settings_free(Settings *settings) {

@@ -19,8 +19,10 @@ typedef struct {
   Setting list[MAX_SETTINGS];
 } Settings;
 
+/* Adds the lines of a file. */
 int settings_read(Settings *settings, const char *path);
-/* The value of a key of the whole library, which counts as used; NULL where it is not set. */
+/* The value of a key of the whole library, which counts as used; NULL where it is not set. The last
+ * line that sets it wins. */
 const char *setting_value(Settings *settings, const char *key);
 /* Tells of the settings that were not used, and how many they are. */
 int settings_report_unused(const Settings *settings);

@@ -5,6 +5,7 @@
  *   timeline.c  load marks and tails -> true power and true energy of a board
  *   settings.c  the text file of key=value lines
  *   config.c    settings -> boards
+ *   container.c what of the machine a container sees
  *   calls.c     what every call has in common: clock, counting, latency, injected errors
  *   sensors.c   what the board's sensors and its energy counter make of the truth
  *   nvml_*.c    the functions of NVML
@@ -129,7 +130,8 @@ typedef struct {
 } Accumulator;
 
 typedef struct Gpu {
-  int index;
+  int index; /* as NVML counts them here */
+  int board; /* as the machine counts them */
   char name[96], uuid[80];
   double arch, cc_major, cc_minor, mem_total, power_min_w, power_max_w;
   double idle_w, gated, origin_is_mark, wave_phase_s;
@@ -149,11 +151,18 @@ typedef struct Gpu {
   Accumulator *accumulator;
 } Gpu;
 
+#define ANY_FUNCTION (-1)
+#define NO_FUNCTION (-2)
+
 typedef struct {
   int function, gpu, code;
   double after_s;
   uint64_t every, from_call;
 } ErrorRule;
+
+typedef struct {
+  uint64_t inode, changed_ns;
+} FileState;
 
 typedef struct {
   int gpus;
@@ -166,6 +175,10 @@ typedef struct {
   char missing[FUNCTIONS];
   int rules;
   ErrorRule rule[MAX_RULES];
+  /* Where the file is looked at before each call, and which state of it was read. */
+  int watched;
+  const char *path;
+  FileState file;
 } Config;
 
 /* The configuration in force; the environment's where none was named yet. */
@@ -173,6 +186,18 @@ const Config *config_current(void);
 /* Reads a file (NULL: the environment's) and publishes it. Returns the lines it could not use. */
 int config_load(const char *path);
 const State *gpu_state(const Gpu *gpu, double time_s);
+
+/* --- container.c ------------------------------------------------------------------------- */
+
+/* Where a container finds the machine's settings, and what is set for it alone. */
+#define CONTAINER_CONFIG "/run/simnvml/simnvml.conf"
+#define CONTAINER_OWN_CONFIG "/run/simnvml/container.conf"
+
+/* Keeps the GPUs that a text like "1,3" names, and counts them anew from 0. */
+void keep_visible(Config *config, const char *text);
+/* All zeros where there is no such file. */
+FileState file_state(const char *path);
+int file_was_replaced(const Config *config);
 
 /* --- calls.c ----------------------------------------------------------------------------- */
 
