@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -78,6 +78,7 @@ def converse(
     listener: Listener | None = None,
     patience: Patience = Patience(),
     idle: Idle | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
@@ -89,12 +90,13 @@ def converse(
         listener: hears of progress and raw series.
         patience: how long to wait for it.
         idle: power of the same loaded state, measured lately; the worker need not measure it then.
+        clock: in seconds; by it the transport waits.
 
     Raises:
         EngineMissing: when the worker has no engine for the backend.
         WorkerError: when it delivers no measurement, with cause, fix and the end of its log.
     """
-    conversation = _Conversation(transport, experiment, listener or Listener(), patience)
+    conversation = _Conversation(transport, experiment, listener or Listener(), patience, clock)
     try:
         measurement = conversation.measurement(digest, cycle, idle)
     except BaseException:
@@ -117,16 +119,22 @@ class _Conversation:
     """One request to one worker, with a deadline for each of its parts."""
 
     def __init__(
-        self, transport: Transport, experiment: Experiment, listener: Listener, patience: Patience
+        self,
+        transport: Transport,
+        experiment: Experiment,
+        listener: Listener,
+        patience: Patience,
+        clock: Callable[[], float],
     ) -> None:
         self._transport = transport
         self._experiment = experiment
         self._listener = listener
+        self._clock = clock
         self._silence_s = patience.silence_s
         self._reader = FrameReader()
         self._frames: list[dict[str, Any]] = []
         self._phase = "start"
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
         self._requested = False
         self._limit_s = patience.hello_s
@@ -171,14 +179,14 @@ class _Conversation:
 
     def _tell(self) -> None:
         done, total = self._counts
-        elapsed_s = time.monotonic() - self._begun
+        elapsed_s = self._clock() - self._begun
         self._listener.progress(
             Progress(phase=self._phase, elapsed_s=elapsed_s, done=done, total=total)
         )
 
     def _allow(self, seconds: float) -> None:
         self._limit_s = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = self._clock() + seconds
 
     def _enter(self, phase: str) -> None:
         if self._phase == "wait":
@@ -190,13 +198,13 @@ class _Conversation:
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
 
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""
         while not self._frames:
-            now = time.monotonic()
+            now = self._clock()
             if now > self._deadline:  # also for one who never stops talking
                 self._late()
             data = self._transport.receive(min(self._deadline - now, _TICK_S))
@@ -206,7 +214,7 @@ class _Conversation:
                 continue
             if not data:
                 self._ended()
-            self._heard = time.monotonic()
+            self._heard = self._clock()
             try:
                 self._frames.extend(self._reader.feed(data))
             except (ValueError, RecursionError) as error:
@@ -215,7 +223,7 @@ class _Conversation:
 
     def _check_silence(self) -> None:
         """End a worker that shows no sign of life in a phase that should be full of them."""
-        now = time.monotonic()
+        now = self._clock()
         if (size := self._transport.log_size()) != self._log_size:
             self._log_size, self._heard = size, now
         if self._phase in _WATCHED and now - self._heard > self._silence_s:
