@@ -319,8 +319,7 @@ def test_an_image_without_python_says_so(remote: Daemon, model: Path) -> None:
     shell = shell_image(remote.client)
     with pytest.raises(ContainerError) as caught:
         models(remote).provide(experiment(model=str(model)), shell)
-    assert caught.value.phase == "start"
-    assert caught.value.fix
+    assert "python3" in caught.value.fix
     assert left(remote) == []
 
 
