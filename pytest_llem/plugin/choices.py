@@ -18,7 +18,7 @@ from pytest_llem.runners import images, resolve
 from pytest_llem.runners.detect import Detected, detect
 from pytest_llem.study import user_config
 from pytest_llem.study.header import Surroundings
-from pytest_llem.study.keys import Gaps, UserConfig
+from pytest_llem.study.keys import DockerSettings, Gaps, UserConfig
 from pytest_llem.study.load import Study
 from pytest_llem.study.schema import nearest
 from pytest_llem.wire import to_dict
@@ -75,6 +75,26 @@ class Choices:
             over_warmup={"prompts": warmup} if isinstance(warmup, int) else warmup,
             runners=self.other_runners,
         )
+
+    # --- containers -------------------------------------------------------------------------
+
+    def containers(self, study: Study) -> tuple[DockerSettings, ...]:
+        """Who says how a study's containers are run, highest first."""
+        above = DockerSettings(pull=self._config.getoption("llem_pull"))
+        return above, study.docker, self.user.settings.docker
+
+    def skips_preflight(self, study: Study) -> str | None:
+        """Who says that a study's containers are started without looking first; None for nobody."""
+        if self._config.getoption("llem_skip_preflight"):
+            return "command line"
+        sources = {
+            "execution.skip_preflight": study.execution.skip_preflight,
+            "docker.skip_preflight": study.docker.skip_preflight,
+            ".lem-config.yaml": self.user.settings.docker.skip_preflight,
+        }
+        said = ((source, value) for source, value in sources.items() if value is not None)
+        source, skips = next(said, ("", False))
+        return source if skips else None
 
     # --- runners and images ----------------------------------------------------------------
 

@@ -190,15 +190,19 @@ class LlemItem(pytest.Function):
         return running().represented(self, excinfo) or super().repr_failure(excinfo, *args)
 
     def isolate(self) -> None:
-        """What a container needs to be ready; only known to be one since the selection is."""
-        if self.experiment.runner.mode == "docker":
-            self.fixture("llem_docker")
+        """What a container needs to be ready; only known to be one since the selection is.
 
-    def fixture(self, name: str) -> None:
-        """Set up a fixture that the signature doesn't name."""
+        Raises:
+            pytest.fail.Exception: when containers don't work here.
+        """
+        if self.experiment.runner.mode == "docker":
+            self.fixture("llem_docker").admit(self)
+
+    def fixture(self, name: str) -> Any:
+        """Set up a fixture that the signature doesn't name; its value."""
         request = self.funcargs["request"]
         assert isinstance(request, pytest.FixtureRequest)
-        request.getfixturevalue(name)
+        return request.getfixturevalue(name)
 
 
 class MeasurementItem(LlemItem):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,9 +16,7 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
 
-__all__ = ["LiveLine", "Watcher", "describe", "watching"]
-
-Uncaptured = Callable[[], AbstractContextManager[Any]]
+__all__ = ["LiveLine", "Watcher", "describe", "uncaptured", "watching"]
 
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 _MIN_ROOM = 20
@@ -45,6 +43,15 @@ def _left_s(experiment: Experiment, progress: Progress) -> float | None:
     return None
 
 
+def uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
+    """A block in which what is written is seen, also while a test runs."""
+    capture = config.pluginmanager.get_plugin("capturemanager")
+    if capture is None:
+        return contextlib.nullcontext()
+    suspended: AbstractContextManager[Any] = capture.global_and_fixture_disabled()
+    return suspended
+
+
 class LiveLine:
     """A text on the current line of a terminal; nothing where there is none.
 
@@ -53,16 +60,14 @@ class LiveLine:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        """Find pytest's terminal writer and what suspends capturing."""
+        """Find pytest's terminal writer."""
         self._writer: Any = None
-        self._uncaptured: Uncaptured = contextlib.nullcontext
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         shown = reporter is not None and reporter.isatty and os.environ.get("TERM") != "dumb"
         quiet = hasattr(config, "workerinput") or config.getoption("verbose") < 0
         if shown and not quiet:
             self._writer = config.get_terminal_writer()
-            if capture := config.pluginmanager.get_plugin("capturemanager"):
-                self._uncaptured = capture.global_and_fixture_disabled
+        self._config = config
 
     def show(self, text: str) -> None:
         """Replace the line's text."""
@@ -80,7 +85,7 @@ class LiveLine:
     def _write(self, text: str) -> None:
         # While a test runs, what is written is captured of it. Past pytest's writer, which would
         # count the line's characters as its own.
-        with self._uncaptured():
+        with uncaptured(self._config):
             sys.stdout.write(text)
             sys.stdout.flush()
 

@@ -67,6 +67,13 @@ def add_options(parser: pytest.Parser) -> None:
         " to xdist, one by one.",
     )
     group.addoption("--llem-skip-preflight", **_SKIP_PREFLIGHT)
+    group.addoption(
+        "--llem-pull",
+        dest="llem_pull",
+        choices=("missing", "never"),
+        metavar="{missing,never}",
+        help="Container images that aren't here: fetch them, or fail, whatever a study says.",
+    )
     _add_execution(group)
     _add_settings(parser)
 

@@ -78,6 +78,10 @@ def _say(llem: LlemSession, nodes: Sequence[ExperimentNode]) -> None:
         llem.notice(resolve.NOT_DETECTED)
     if {"local", "docker"} <= {node.runner.mode for node in nodes if not node.refused}:
         llem.notice(resolve.MIXED)
+    for node in nodes:
+        skipped_by = node.runner.mode == "docker" and llem.choices.skips_preflight(node.study)
+        if skipped_by and not node.refused:
+            llem.notice(f"Docker pre-flight skipped ({skipped_by}).")
 
 
 class _Host:

@@ -13,6 +13,7 @@ from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin import reporting, run
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
+from pytest_llem.plugin.containers import Preflight
 from pytest_llem.plugin.execute import (
     LlemFailed,
     Turn,
@@ -34,6 +35,7 @@ __all__ = [
     "begin",
     "check_models",
     "close",
+    "containers",
     "journal",
     "keep_setup",
     "represented",
@@ -183,6 +185,11 @@ def journal(config: pytest.Config) -> Journal:
 def close(config: pytest.Config) -> None:
     """Close the journal."""
     run.of(config).close()
+
+
+def containers(session: pytest.Session) -> Preflight:
+    """What lets items into containers; nothing is looked at yet."""
+    return Preflight(session)
 
 
 def check_models(session: pytest.Session) -> None:

@@ -31,19 +31,19 @@ class LlemSession:
         self.strict = bool(config.getoption("llem_strict"))
         self.studies: dict[str, Study] = {}
         self._notices: dict[str, None] = {}
-        self._reported = False
+        self._told = 0
+        self._points_told = False
 
     def notice(self, line: str) -> None:
         """Something the user should know, said once."""
         self._notices[line] = None
 
     def news(self) -> dict[str, Any]:
-        """Notices and skipped points for the controller, as plain data; the first time only."""
-        if self._reported:
-            return {}
-        self._reported = True
-        data = {"notices": self.notices, "skipped_points": self.skipped_points}
-        return data if any(data.values()) else {}
+        """Notices and skipped points for the controller, as plain data; each only once."""
+        notices = self.notices[self._told :]
+        points = [] if self._points_told else self.skipped_points
+        self._told, self._points_told = len(self._notices), True
+        return {"notices": notices, "skipped_points": points} if notices or points else {}
 
     @property
     def skipped_points(self) -> list[dict[str, Any]]:

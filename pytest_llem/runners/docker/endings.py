@@ -42,8 +42,8 @@ def why_ended(
     """Why a container ended that nobody asked to end.
 
     Args:
-        status: its exit status, as the daemon tells it: 128 and the signal's number for one that
-            was killed.
+        status: its exit status: of one that a signal ended, 128 and the signal's number as the
+            daemon tells it, or the negative number as Python does.
         oom_killed: ``State.OOMKilled``: some process in it was killed for want of memory, the
             first or another.
         oom_kills: processes that the kernel killed for want of memory meanwhile, where the
@@ -56,6 +56,7 @@ def why_ended(
     Returns:
         None where the status says all there is to say.
     """
+    status = 128 - status if status < 0 else status
     if killed_by_us:
         return None
     if oom_killed or oom_kills:

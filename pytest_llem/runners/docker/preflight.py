@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,7 +25,19 @@ from pytest_llem.runners.docker.image import Image, Progress, ensure
 from pytest_llem.runners.docker.probe import Probe, probe
 from pytest_llem.runners.docker.sayings_container import INSTALL_TOOLKIT
 
-__all__ = ["NO_SMI", "Host", "Issue", "Use", "Verdict", "check_daemon", "examine", "listed"]
+__all__ = [
+    "NO_SMI",
+    "Fetching",
+    "Host",
+    "Issue",
+    "Use",
+    "Verdict",
+    "check_daemon",
+    "examine",
+    "listed",
+]
+
+Fetching = Callable[[str], AbstractContextManager[Progress]]
 
 NO_SMI = (
     "nvidia-smi not found on this host: remote daemon? Whether containers get GPUs, a container"
@@ -111,14 +124,14 @@ def listed(issues: Sequence[Issue]) -> str:
 def examine(
     uses: Sequence[Use],
     host: Host,
-    progress: Callable[[str], Progress] | None = None,
+    fetching: Fetching | None = None,
 ) -> Verdict:
     """Look whether containers of some images will work.
 
     Args:
         uses: all images, those of experiments on CPUs too.
         host: this one.
-        progress: makes what is told of the bytes while an image is fetched, given its name.
+        fetching: given an image's name, a block for its being fetched, with what is told of it.
     """
     notices: list[str] = []
     daemon, issues = check_daemon(host, gpus=any(use.gpus for use in uses), notices=notices)
@@ -127,7 +140,7 @@ def examine(
     with contextlib.closing(daemon):
         if not issues:
             for use in uses:
-                issues += _check_image(daemon, use, host, progress)
+                issues += _check_image(daemon, use, host, fetching)
     return Verdict(issues=tuple(dict.fromkeys(issues)), notices=tuple(notices))
 
 
@@ -222,11 +235,11 @@ def _check_image(
     daemon: Daemon,
     use: Use,
     host: Host,
-    progress: Callable[[str], Progress] | None,
+    fetching: Fetching | None,
 ) -> Iterator[Issue]:
     try:
-        told = progress(use.image) if progress is not None else None
-        image = ensure(daemon, use.image, use.pull, told)
+        with fetching(use.image) if fetching else contextlib.nullcontext() as progress:
+            image = ensure(daemon, use.image, use.pull, progress)
     except ContainerError as error:
         # Whatever it is, it isn't the GPUs.
         yield Issue(title=error.message, fix=error.fix)

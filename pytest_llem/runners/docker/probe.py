@@ -7,16 +7,18 @@ import functools
 import inspect
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.errors import ContainerError
 from pytest_llem.runners.docker import probe_script
+from pytest_llem.runners.docker.container import removed
 from pytest_llem.runners.docker.daemon import Daemon
 from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.errors import said, translate, translated
 from pytest_llem.runners.docker.image import Image
+from pytest_llem.runners.docker.stream import STDERR, STDOUT, Stream
 
 if TYPE_CHECKING:
     from docker.types import DeviceRequest
@@ -25,6 +27,7 @@ __all__ = ["LIMIT_S", "Probe", "probe"]
 
 LIMIT_S = 30.0
 
+_FLAGS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 _PYTHONS = ("python3", "python")
 _HARDENED: Mapping[str, Any] = {
     "auto_remove": True,
@@ -121,47 +124,27 @@ def _run(
         )
     try:
         with translated("start", **about):
-            stream = container.attach_socket(
-                params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            )
+            stream = Stream(daemon.api.attach_socket(container.id, params=_FLAGS))
             with contextlib.closing(stream):
                 container.start()
                 return _converse(stream, deadline)
     finally:
         # It removes itself at its end, but not when it was never started.
-        with contextlib.suppress(Exception):
-            daemon.api.remove_container(container.id, force=True, v=True)
+        removed(daemon, str(container.id))
 
 
-def _converse(stream: Any, deadline: float) -> tuple[bytes, bytes]:
+def _converse(stream: Stream, deadline: float) -> tuple[bytes, bytes]:
     """Send the script, and take what it writes."""
-    import socket
-
-    # Through Unix sockets and plain TCP there is a file around the socket.
-    raw: socket.socket = getattr(stream, "_sock", stream)
-    raw.settimeout(max(0.1, deadline - time.monotonic()))
-    raw.sendall(inspect.getsource(probe_script).encode())
-    raw.shutdown(socket.SHUT_WR)
-    written = {1: b"", 2: b""}
-    for kind, data in _frames(raw, deadline):
-        written[kind] = written.get(kind, b"") + data
-    return written[1], written[2]
-
-
-def _frames(raw: Any, deadline: float) -> Iterator[tuple[int, bytes]]:
-    """Pieces of the container's output: 8 bytes of kind and length, then so many."""
-    buffer = b""
-    while (left_s := deadline - time.monotonic()) > 0:
-        raw.settimeout(left_s)
-        data = raw.recv(65536)
-        if not data:
-            return
-        buffer += data
-        while len(buffer) >= 8 and len(buffer) >= 8 + int.from_bytes(buffer[4:8], "big"):
-            end = 8 + int.from_bytes(buffer[4:8], "big")
-            yield buffer[0], buffer[8:end]
-            buffer = buffer[end:]
-    raise TimeoutError("timed out")
+    stream.send(inspect.getsource(probe_script).encode())
+    stream.end_input()
+    written = {STDOUT: b"", STDERR: b""}
+    while not stream.ended:
+        pieces = stream.receive(deadline - time.monotonic())
+        if pieces is None:
+            raise TimeoutError("a probe container timed out")
+        for kind, data in pieces:
+            written[kind] += data
+    return written[STDOUT], written[STDERR]
 
 
 def _read(image: Image, written: tuple[bytes, bytes]) -> Probe:

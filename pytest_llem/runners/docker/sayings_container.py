@@ -191,6 +191,13 @@ CREATE_AND_START: tuple[Saying, ...] = (
     ),
     say(
         IN,
+        r"error setting rlimit|operation not permitted.*rlimit|rlimit.*operation not permitted",
+        "no limits",
+        "this Docker daemon may not raise the limits of processes: {words}",
+        "docker: {{ulimits: {{}}}} in the study asks for none",
+    ),
+    say(
+        IN,
         r"cannot allocate memory|minimum memory limit|not enough memory",
         "no memory",
         "the host of the Docker daemon has too little memory for the container: {words}",
