@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from pytest_llem.runners import resolve
-from tests.acceptance.conftest import Project, addopts
+from tests.acceptance.conftest import HEADER, Project, addopts
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.images import BASE, TORCH
+from tests.rig.fixtures import MakePowercap
+from tests.rig.powercap import Zone
 
 pytestmark = [pytest.mark.docker, pytest.mark.once]
 
@@ -27,6 +29,7 @@ experiments:
   - {id: a}
   - {id: b, backend: pytorch, model: ../models/tiny-llama, meters: auto}
 """
+COUNTED = HEADER.replace("    meters: [fixed]\n", "")
 FOUND = """\
 import dataclasses
 from pathlib import Path
@@ -123,6 +126,20 @@ def test_a_variable_of_an_experiment_reaches_its_worker(contained: Project) -> N
     result = contained.run("benchmarks", "--llem-json=report.json", FAKE)
     result.assert_outcomes(failed=1)
     assert "llem-fake-engine not installed" in outcomes(contained)["a"]["failure"]["message"]
+
+
+def test_counters_of_the_host_are_read_for_a_container(
+    contained: Project, powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = powercap([Zone(name="package-0", wave="const:110")])
+    monkeypatch.setenv("LLEM_POWERCAP", str(tree.root))
+    contained.study(ONE + "meters: [rapl]\nfake: {token_s: 0.05}\n", header=COUNTED)
+    contained.run("benchmarks", "--llem-json=report.json", FAKE).assert_outcomes(passed=1)
+    measurement = outcomes(contained)["a"]["measurement"]
+    assert measurement["testbed"]["meters"] == {"rapl": ["cpu:0"]}
+    energy = measurement["metrics"]["cpu_energy_j"]
+    assert energy["reason"] is None or energy["value"] is not None
+    assert energy["value"] > 0
 
 
 # --- where items really run ----------------------------------------------------------------
