@@ -16,9 +16,3 @@ guardian     a process that removes what a killed session was about to start
 models       how a model gets into a container
 runner       all of it together: the runner ``docker``
 """
-
-from __future__ import annotations
-
-from pytest_llem.runners.docker.runner import DockerRunner
-
-__all__ = ["DockerRunner"]
