@@ -118,18 +118,18 @@ CREATE_AND_START: tuple[Saying, ...] = (
         "name an image that is made for {platform}",
     ),
     say(
-        ("create",),
-        r"no such image",
-        "no image",
-        "there is no image {image} here",
-        "docker pull {image}",
-    ),
-    say(
         ("pull", "create"),
         r"invalid reference format|invalid repository name|could not parse the repository",
         "bad name",
         "{image} is no name of an image: {words}",
         "write it as docker pull would take it: [registry/]repository[:tag], in lower case",
+    ),
+    say(
+        ("create",),
+        r"no such image",
+        "no image",
+        "there is no image {image} here",
+        "docker pull {image}",
     ),
     say(
         IN,
