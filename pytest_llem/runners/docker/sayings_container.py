@@ -163,7 +163,9 @@ CREATE_AND_START: tuple[Saying, ...] = (
     say(
         IN,
         r"exec: \"(?P<command>[^\"]+)\": (executable file not found|stat \S+ no such file)"
-        r"|exec: \"(?P<absolute>[^\"]+)\": no such file",
+        r"|exec: \"(?P<absolute>[^\"]+)\": no such file"
+        # With an init of Docker's in front the container does start, and this is in its log.
+        r"|\[fatal tini \(\d+\)\] exec (?P<by_init>\S+) failed: no such file",
         "no command",
         "{image} has no {command}",
         "name an image that has Python 3 and the engine in it",
@@ -252,7 +254,8 @@ RUN: tuple[Saying, ...] = (
     ),
     say(
         ("run",),
-        r"executable file not found|no such file or directory: unknown",
+        r"executable file not found|no such file or directory: unknown"
+        r"|\[fatal tini \(\d+\)\] exec \S+ failed: no such file",
         "no command",
         "{image} lacks a command: {words}",
         "name an image that has Python 3 and the engine in it",

@@ -156,6 +156,8 @@ ROWS: list[tuple[Phase, str, str]] = [
         f'{SHIM}exec: "/x/python": stat /x/python: no such file or directory: unknown',
         "no command",
     ),
+    ("start", "[FATAL tini (7)] exec python3 failed: No such file or directory", "no command"),
+    ("run", "[FATAL tini (7)] exec python3 failed: No such file or directory", "no command"),
     ("start", f'{SHIM}exec: "/etc/passwd": permission denied: unknown', "not executable"),
     (
         "create",
