@@ -105,9 +105,7 @@ def test_a_token_is_in_the_workers_memory_and_nowhere_else(
         options={"token_s": 0.3},
     )
     log = tmp_path / "worker.log"
-    launch = Launch(
-        backend="fake", log=log, environment=wanted.env, experiment=wanted, image=BASE
-    )
+    launch = Launch(backend="fake", log=log, environment=wanted.env, experiment=wanted, image=BASE)
     search = Search(docker_daemon, CANARY, KEY)
     transport = runner.start(launch)
     measurement: Any = converse(transport, wanted, "d" * 64, 1, search)
