@@ -17,6 +17,7 @@ from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.image import Image, ensure
 from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.settings import Settings
 
@@ -79,6 +80,7 @@ class DockerRunner:
         self._guardian: Guardian | None = None
         self._limited = False
         self._models: Models | None = None
+        self._images: dict[str, Image] = {}
 
     @property
     def daemon(self) -> Daemon:
@@ -129,12 +131,14 @@ class DockerRunner:
     def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
         """A container for one worker, gone with it."""
         daemon, beat_s = self.daemon, self.heartbeat_s
+        image = self.image(launch, settings)
         provision = self.provision(launch)
         around = self.surroundings(provision)
         first = opening(launch, archive_for(launch), beat_s)
 
         def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | dict(provision.about) | self._place()
+            about = order.about(launch, said, around) | image | dict(provision.about)
+            about |= self._place()
 
             def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
                 wanted = order.create(launch, said, around, devices)
@@ -145,6 +149,18 @@ class DockerRunner:
         transport = self.within_limits(launch, settings, begin)
         transport.secrets = provision.secrets
         return transport
+
+    def image(self, launch: Launch, settings: Settings) -> dict[str, Any]:
+        """An image, fetched where it may be and nobody did so before; for the report.
+
+        Raises:
+            ContainerError: when there is no such image.
+        """
+        name = str(launch.image)
+        if name not in self._images:
+            self._images[name] = ensure(self.daemon, name, settings.pull)
+        found = self._images[name]
+        return {"image_id": found.id, "image_digest": found.digest}
 
     def provision(self, launch: Launch) -> Provision:
         """The model of a launch's experiment, ready for a container.
