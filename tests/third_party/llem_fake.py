@@ -134,8 +134,6 @@ class FakeEngine:
         self._runs = 0
 
     def misbehave(self, phase: str) -> None:
-        if mark := self._options.get("mark"):
-            Path(mark).write_text(phase)
         if self._options.get("grandchild") and phase == "load":
             command = [sys.executable, "-c", "import time; time.sleep(600)"]
             subprocess.Popen(command, start_new_session=True)
@@ -143,6 +141,9 @@ class FakeEngine:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._options.get("gil_thread") and phase == "load":
             threading.Timer(0.5, _hold_gil).start()
+        if mark := self._options.get("mark"):
+            # Whoever finds it finds all the above, too.
+            Path(mark).write_text(phase)
         if self._options.get("raise_in") == phase:
             raise RuntimeError(f"no luck in {phase}")
         for way, act in _WAYS.items():
