@@ -112,4 +112,6 @@ def marked(token: str) -> list[psutil.Process]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
+    # Whether this host has a Docker of its own must make no difference.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
     return Project(pytester, monkeypatch)
