@@ -49,8 +49,8 @@ ROWS: list[tuple[Phase, str, str]] = [
     (
         "start",
         (
-            "error running hook #0: fork/exec /usr/bin/nvidia-container-runtime-hook: no such file or"
-            " directory"
+            "error running hook #0: fork/exec /usr/bin/nvidia-container-runtime-hook: no such"
+            " file or directory"
         ),
         "toolkit removed",
     ),
@@ -65,8 +65,8 @@ ROWS: list[tuple[Phase, str, str]] = [
     (
         "start",
         (
-            f"{HOOK}requirement error: unsatisfied condition: cuda>=12.9, please update your driver to"
-            " a newer version, or use an earlier cuda container: unknown"
+            f"{HOOK}requirement error: unsatisfied condition: cuda>=12.9, please update your"
+            " driver to a newer version, or use an earlier cuda container: unknown"
         ),
         "driver too old",
     ),
@@ -84,8 +84,8 @@ ROWS: list[tuple[Phase, str, str]] = [
     (
         "start",
         (
-            f"{HOOK}initialization error: load library failed: libnvidia-ml.so.1: cannot open shared"
-            " object file: no such file or directory: unknown"
+            f"{HOOK}initialization error: load library failed: libnvidia-ml.so.1: cannot open"
+            " shared object file: no such file or directory: unknown"
         ),
         "no driver",
     ),
@@ -123,8 +123,8 @@ ROWS: list[tuple[Phase, str, str]] = [
     (
         "pull",
         (
-            "failed to register layer: Error processing tar file(exit status 1): write /usr/x: no space"
-            " left on device"
+            "failed to register layer: Error processing tar file(exit status 1): write /usr/x: no"
+            " space left on device"
         ),
         "disk full",
     ),
@@ -156,6 +156,8 @@ ROWS: list[tuple[Phase, str, str]] = [
         f'{SHIM}exec: "/x/python": stat /x/python: no such file or directory: unknown',
         "no command",
     ),
+    ("start", "[FATAL tini (7)] exec python3 failed: No such file or directory", "no command"),
+    ("run", "[FATAL tini (7)] exec python3 failed: No such file or directory", "no command"),
     ("start", f'{SHIM}exec: "/etc/passwd": permission denied: unknown', "not executable"),
     (
         "create",
@@ -165,8 +167,8 @@ ROWS: list[tuple[Phase, str, str]] = [
     (
         "start",
         (
-            'error gathering device information while adding custom device "/dev/nvidia0": no such file'
-            " or directory"
+            'error gathering device information while adding custom device "/dev/nvidia0": no such'
+            " file or directory"
         ),
         "no device",
     ),

@@ -216,7 +216,7 @@ def test_a_bind_of_nothing(docker_daemon: Daemon) -> None:
 
 
 def test_a_name_that_is_taken(docker_daemon: Daemon) -> None:
-    docker_daemon.client().containers.create(images.BASE, name="taken")
+    docker_daemon.client().containers.create(images.BASE, ["x"], name="taken")
     error = refusal(lambda: run(docker_daemon, "x", name="taken"))
     assert error.cause == "name in use"
 
@@ -227,7 +227,7 @@ def test_a_setting_that_docker_does_not_take(docker_daemon: Daemon) -> None:
 
 
 def test_a_root_that_is_read_only(docker_daemon: Daemon) -> None:
-    container = docker_daemon.client().containers.create(images.BASE, read_only=True)
+    container = docker_daemon.client().containers.create(images.BASE, ["x"], read_only=True)
 
     def put() -> None:
         with translated("create", image=images.BASE):
@@ -304,8 +304,10 @@ def test_an_image_for_a_later_cuda(docker_daemon: Daemon) -> None:
         ("initialization error: nvml error: driver not loaded", "driver not loaded"),
         ("initialization error: driver error: failed to process request", "driver not loaded"),
         (
-            "initialization error: load library failed: libnvidia-ml.so.1: cannot open shared"
-            " object file: no such file or directory",
+            (
+                "initialization error: load library failed: libnvidia-ml.so.1: cannot open shared"
+                " object file: no such file or directory"
+            ),
             "no driver",
         ),
         ("initialization error: nvml error: driver/library version mismatch", "driver mismatch"),
@@ -322,7 +324,7 @@ def test_a_toolkit_that_fails(docker_daemon: Daemon, text: str, cause: str) -> N
 
 
 def test_a_container_that_does_not_run_any_more(docker_daemon: Daemon) -> None:
-    container = docker_daemon.client().containers.create(images.BASE)
+    container = docker_daemon.client().containers.create(images.BASE, ["x"])
 
     def call() -> None:
         with translated("run", image=images.BASE):
