@@ -179,6 +179,16 @@ def test_an_engine_that_is_not_there_is_named_with_the_command_that_installs_it(
     )
 
 
+def test_an_engine_that_is_not_in_an_image_is_not_installed_there() -> None:
+    class Contained(ScriptedTransport):
+        about = MappingProxyType({"image": "org/image:1"})
+
+    error = failure(Contained([hello(versions={"torch": None})]))
+    assert isinstance(error, EngineMissing)
+    assert error.message == "backend pytorch: torch not installed in image org/image:1"
+    assert error.fix == "name an image that has it: --llem-runner-pytorch=docker:IMAGE"
+
+
 @pytest.mark.parametrize("versions", [None, {}])
 def test_an_engine_that_needs_nothing_is_there(versions: Any) -> None:
     assert talk(ScriptedTransport([hello(versions=versions), RESULT], status=0)) == MEASUREMENT
@@ -197,6 +207,23 @@ def test_what_the_worker_refuses_is_told_in_its_words() -> None:
     refusal = line("error", kind="refused", message="no cuda here")
     error = failure(ScriptedTransport([hello(), refusal], log="a\nb"))
     assert (error.kind, error.message, error.log_tail) == ("refused", "no cuda here", "a\nb")
+
+
+def test_what_the_worker_refuses_may_come_with_what_mends_it() -> None:
+    refusal = line("error", kind="refused", message="too old", fix="take a newer one")
+    error = failure(ScriptedTransport([refusal]))
+    assert (error.message, error.fix) == ("too old", "take a newer one")
+
+
+def test_a_place_that_knows_why_a_worker_ended_is_asked() -> None:
+    class Knowing(ScriptedTransport):
+        def why_ended(self) -> tuple[str, str]:
+            assert not self.stops
+            return "the roof fell in", "build a new one"
+
+    error = failure(Knowing([hello()], status=1))
+    assert (error.kind, error.fix) == ("crashed", "build a new one")
+    assert error.message == "the worker ended in start without a result: the roof fell in"
 
 
 def test_what_the_engine_raises_is_told_with_the_phase() -> None:
