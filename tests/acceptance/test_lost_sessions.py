@@ -53,13 +53,10 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def patience_s() -> float:
-    """Five seconds, of which a busy machine may keep the watch process from running for some.
-
-    More where it is so busy that a bare interpreter takes long.
-    """
+    """One second; more where this machine is so busy that a bare interpreter takes long."""
     start = time.monotonic()
     subprocess.run([sys.executable, "-c", "pass"], check=True)
-    return max(5.0, 10 * (time.monotonic() - start))
+    return max(1.0, 20 * (time.monotonic() - start))
 
 
 def start(project: Project, token: str, *arguments: str) -> subprocess.Popen[bytes]:
