@@ -2,7 +2,7 @@
 
 import os
 
-pytest_plugins = ["pytester", "tests.rig.fixtures"]
+pytest_plugins = ["pytester", "tests.rig.fixtures", "tests.rig.docker.fixtures"]
 
 # Whether this host has counters of its own must make no difference: tests that want some say so.
 os.environ["LLEM_POWERCAP"] = os.devnull

@@ -140,11 +140,14 @@ class Daemon:
 
     def client(self, timeout_s: float = 60) -> docker.DockerClient:
         """A client of the real ``docker`` package; closed with the daemon."""
-        import docker
-
-        client = docker.DockerClient(base_url=self.url, timeout=round(timeout_s))
+        client = self._connected(timeout_s)
         self._clients.append(client)
         return client
+
+    def _connected(self, timeout_s: float = 60) -> docker.DockerClient:
+        import docker
+
+        return docker.DockerClient(base_url=self.url, timeout=round(timeout_s))
 
     def answers(self, timeout_s: float = 5) -> bool:
         """Whether it answers at its socket."""
@@ -278,6 +281,17 @@ class Daemon:
         finally:
             self.resume()
 
+    def renew(self) -> None:
+        """Undo what a test did: its containers are removed, the GPUs are as at the start."""
+        if self._process is None:
+            self.start()
+        self.resume()
+        self.hook_works()
+        self.driver.renew()
+        with contextlib.closing(self._connected()) as client:
+            for container in client.containers.list(all=True, ignore_removed=True):
+                container.remove(force=True, v=True)
+
     def close(self) -> None:
         """Kill it and remove its folder."""
         for client in self._clients:
@@ -285,6 +299,18 @@ class Daemon:
         self._clients.clear()
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def is_gone(self) -> bool:
+        """Whether nothing is left on this host of what ran: processes, mounts, bridge, groups."""
+        folder = str(self.folder)
+        processes = psutil.process_iter(["cmdline"])
+        return not (
+            folder in Path("/proc/self/mountinfo").read_text()
+            or any(folder in " ".join(process.info["cmdline"] or ()) for process in processes)
+            or Path("/sys/class/net", self.name).exists()
+            or any(Path("/sys/fs/cgroup").glob(f"*/{self.name}"))
+            or Path("/sys/fs/cgroup", self.name).exists()
+        )
 
     # --- the toolkit -------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Driver:
         (folder / "containers").mkdir(parents=True, exist_ok=True)
         machine = folder / "machine"
         self.rig = Rig(machine, H100)
+        self._at_first = dict(self.rig.settings)
         """The machine: ``with rig.load():`` is a load that containers measure."""
         # Any user of a container counts calls and marks loads.
         machine.chmod(0o755)
@@ -42,6 +43,11 @@ class Driver:
         (machine / "calls").touch()
         for name in ("calls", "marks"):
             (machine / name).chmod(0o666)
+        self.renew()
+
+    def renew(self) -> None:
+        """Be as at the start: one GPU that nobody uses, and its driver knows CUDA 12.8."""
+        self.rig.settings = dict(self._at_first)
         self.set(cuda="12.8", version="570.86.15", gpus=1)
 
     def set(
