@@ -293,11 +293,16 @@ class Worker:
             self._fail("protocol", f"the worker's hello names no versions: {versions!r:.80}")
         missing = [name for name, version in versions.items() if version is None]
         if missing:
-            raise EngineMissing(
-                f"backend {self._experiment.backend}: {' and '.join(missing)} not installed",
-                kind="missing",
-                fix=str(hello.get("install")),
-            )
+            self._lack(missing, str(hello.get("install")))
+
+    def _lack(self, missing: Sequence[str], install: str) -> NoReturn:
+        """The engine isn't there; into an image nobody installs it now."""
+        backend, what = self._experiment.backend, " and ".join(missing)
+        message = f"backend {backend}: {what} not installed"
+        if image := getattr(self._transport, "about", {}).get("image"):
+            message += f" in image {image}"
+            install = f"name an image that has it: --llem-runner-{backend}=docker:IMAGE"
+        raise EngineMissing(message, kind="missing", fix=install)
 
     def _result(self, frame: dict[str, Any], digest: str, cycle: int) -> Measurement:
         data = frame.get("measurement")
@@ -322,7 +327,7 @@ class Worker:
     def _raised(self, frame: dict[str, Any]) -> NoReturn:
         kind, message = str(frame.get("kind")), str(frame.get("message"))
         if kind == "refused":
-            self._fail("refused", message)
+            self._fail("refused", message, str(frame.get("fix") or ""))
         where = f"{self._experiment.backend} failed in {self._phase}"
         self._fail("raised", f"{where}: {kind}: {message}")
 
@@ -335,6 +340,10 @@ class Worker:
 
     def _ended(self) -> NoReturn:
         status = self._transport.wait(_EXIT_S)
+        # A place may know more of it than the status says.
+        if known := getattr(self._transport, "why_ended", lambda: None)():
+            what, fix = known
+            self._fail("crashed", f"the worker ended in {self._phase} without a result: {what}", fix)
         how = "it closed its output and went on" if status is None else f"exit status {status}"
         if status is not None and status < 0:
             how = signal_name(-status)
