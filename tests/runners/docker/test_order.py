@@ -138,7 +138,9 @@ def test_every_setting_can_be_loosened() -> None:
     found = created(read_only=False, shm_size="1g", ulimits={"nofile": 10}, ipc="private")
     assert found["read_only"] is False
     assert found["shm_size"] == "1g"
-    assert [dict(limit) for limit in found["ulimits"]] == [{"Name": "nofile", "Soft": 10, "Hard": 10}]
+    assert [dict(limit) for limit in found["ulimits"]] == [
+        {"Name": "nofile", "Soft": 10, "Hard": 10}
+    ]
     assert "shm_size" not in created(ipc="host")
 
 
