@@ -6,6 +6,7 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``<way>_in: <phase>``: the ways are ``raise hang hold_gil exit kill segv babble daemon print
   close_stdout``, the phases ``load run close``.
 * ``fail_once: path``: fails as long as the file isn't there, and makes it.
+* ``hoard: bytes``: memory that it fills in ``run``, and frees.
 * ``grandchild: true``: starts a process in a session of its own.
 * ``drop_tokens: n``: reports n tokens fewer; ``nan: true``: times that are no numbers;
   ``blob: n``: n bytes of facts.
@@ -177,6 +178,8 @@ class FakeEngine:
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")
+        if hoard := int(self._options.get("hoard", 0)):
+            bytearray(b"x") * hoard
         if self._options.get("refuse_one") and workload.output_tokens == 1:
             raise RuntimeError("a single token is beneath me")
         self._runs += 1

@@ -136,6 +136,7 @@ def begin(
     }
     with translated("create", image=image):
         container = str(daemon.client.containers.create(**wanted).id)
+    stream = None
     try:
         with translated("start", image=image):
             if outlives_s is None:
@@ -148,6 +149,8 @@ def begin(
         attendant.is_ours(_FIRST_WORD_S)
     except BaseException as error:
         removed(daemon, container)
+        if stream is not None:
+            stream.close()
         if isinstance(error, AttendantError):
             raise ContainerError(
                 f"Python in a container of {image} doesn't say a word: {error}",
