@@ -32,14 +32,14 @@ THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 GIB = 2**30
 TOTAL = 80 * GIB
 NOW = Listener()
-PLAIN = {
+PLAIN: Mapping[str, Any] = {
     "device": "cpu",
     "idle": "none",
     "warmup": "none",
     "meters": ("fixed",),
     "output_tokens": 3,
 }
-GPU = {"device": "cuda", "power_trace_hz": "none", "meters": ("nvml",)}
+GPU: Mapping[str, Any] = {"device": "cuda", "power_trace_hz": "none", "meters": ("nvml",)}
 
 pytestmark = pytest.mark.docker
 
