@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -80,12 +80,14 @@ def converse(
     listener: Listener | None = None,
     patience: Patience = Patience(),
     idle: Idle | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
-    As :meth:`Worker.measure` for a worker that nobody has spoken to yet.
+    As :meth:`Worker.measure` for a worker that nobody has spoken to yet. ``clock`` tells seconds;
+    by it the transport waits.
     """
-    worker = Worker(transport, patience)
+    worker = Worker(transport, patience, clock=clock)
     measurement = worker.measure(experiment, digest, cycle, listener, idle=idle)
     worker.close()
     return measurement
@@ -107,6 +109,7 @@ class Worker:
         transport: Transport,
         patience: Patience = Patience(),
         beside: HostMeters | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a worker.
 
@@ -114,15 +117,17 @@ class Worker:
             transport: to it.
             patience: how long to wait for it.
             beside: meters of this host, for a worker that can't read them itself.
+            clock: in seconds; by it the transport waits.
         """
         self._transport = transport
+        self._clock = clock
         self._silence_s = patience.silence_s
         self._beside = beside
         self._boot_id: str | None = None
         self._reader = FrameReader()
         self._frames: list[dict[str, Any]] = []
         self._phase = "start"
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
         self._requested = self._kept = False
         self._limit_s = patience.hello_s
@@ -179,7 +184,7 @@ class Worker:
         if not self._requested:
             self._check_hello(self._next())
         self._phase = "start"
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._allow(self._experiment.load_timeout_s)
         request = {
             "frame": "request",
@@ -222,14 +227,14 @@ class Worker:
 
     def _tell(self) -> None:
         done, total = self._counts
-        elapsed_s = time.monotonic() - self._begun
+        elapsed_s = self._clock() - self._begun
         self._listener.progress(
             Progress(phase=self._phase, elapsed_s=elapsed_s, done=done, total=total)
         )
 
     def _allow(self, seconds: float) -> None:
         self._limit_s = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = self._clock() + seconds
 
     def _enter(self, phase: str) -> None:
         if phase == "wait":
@@ -241,13 +246,13 @@ class Worker:
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
 
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""
         while not self._frames:
-            now = time.monotonic()
+            now = self._clock()
             if now > self._deadline:  # also for one who never stops talking
                 self._late()
             data = self._transport.receive(min(self._deadline - now, _TICK_S))
@@ -257,7 +262,7 @@ class Worker:
                 continue
             if not data:
                 self._ended()
-            self._heard = time.monotonic()
+            self._heard = self._clock()
             try:
                 self._frames.extend(self._reader.feed(data))
             except (ValueError, RecursionError) as error:
@@ -266,7 +271,7 @@ class Worker:
 
     def _check_silence(self) -> None:
         """End a worker that shows no sign of life in a phase that should be full of them."""
-        now = time.monotonic()
+        now = self._clock()
         if (size := self._transport.log_size()) != self._log_size:
             self._log_size, self._heard = size, now
         if self._phase in _WATCHED and now - self._heard > self._silence_s:

@@ -153,7 +153,7 @@ class Workers:
         return dataclasses.replace(
             task.launch,
             experiment=task.experiment,
-            gpus=lease.numbers if task.experiment.device != "mps" else (),
+            gpus=lease.numbers or None,
             environment=environment,
         )
 

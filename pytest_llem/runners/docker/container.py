@@ -54,6 +54,7 @@ def start(
     image = str(order["image"])
     with translated("create", image=image):
         container = daemon.client.containers.create(**order)
+    stream = None
     try:
         with translated("start", image=image):
             # Attached before it runs: nothing of its output is missed, and it lives only as long
@@ -63,6 +64,8 @@ def start(
         transport = ContainerTransport(daemon, container, stream, log, about, heartbeat_s)
         transport.send(opening)
     except BaseException:
+        if stream is not None:
+            stream.close()
         removed(daemon, str(container.id))
         raise
     return transport

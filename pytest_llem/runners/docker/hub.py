@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_llem.runners.models import CONFIG, fetched, holds_weights
 
-__all__ = ["cache_folder", "fetch", "model_folder", "offline", "snapshot", "token"]
+__all__ = ["cache_folder", "fetch", "model_folder", "needed", "offline", "snapshot", "token"]
 
 _INDEX = "model.safetensors.index.json"
 _TRUE = frozenset({"1", "on", "yes", "true"})

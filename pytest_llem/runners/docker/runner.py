@@ -228,7 +228,7 @@ class DockerRunner:
             return NOTHING
         if self._models is None:
             labels = reaper.labels(self.session)
-            self._models = Models(self.daemon, labels=labels)
+            self._models = Models(self.daemon, labels=labels, environ=self._environ)
         return self._models.provide(launch.experiment, launch.image)
 
     def within_limits(
