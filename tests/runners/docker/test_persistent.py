@@ -89,7 +89,7 @@ class Session:
             backend=backend,
             options=dict(options or {}),
             weights="random",
-            **PLAIN | fields,
+            **{**PLAIN, **fields},
         )
         task = Task(
             experiment=given,
