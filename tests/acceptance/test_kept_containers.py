@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -11,17 +12,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.acceptance.conftest import Project
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.images import BASE
-from tests.runners.docker.boxes import containers, eventually, processes, volumes
+from tests.runners.docker.boxes import containers, eventually, volumes
 
 pytestmark = pytest.mark.docker
 
 STUDY = """
-env: {{LLEM_TEST_TOKEN: {token}}}
+env: {{LLEM_TEST_WORD: {word}}}
 device: cpu
 docker: {{strategy: persistent, auto_teardown: {teardown}, volumes: ["{shared}:/shared"]}}
 fake: {{{options}}}
@@ -41,12 +43,13 @@ class Kept:
     def __init__(self, project: Project, daemon: Daemon) -> None:
         self.project = project
         self.daemon = daemon
-        self.token = secrets.token_hex(8)
+        self.word = secrets.token_hex(8)
+        self.log = project.pytester.path / "session.log"
         self.shared = project.pytester.mkdir("shared")
         (project.folder / "config.json").write_text("{}")
 
     def study(self, options: str, *, teardown: bool = True) -> None:
-        said = {"token": self.token, "shared": self.shared, "options": options}
+        said = {"word": self.word, "shared": self.shared, "options": options}
         body = STUDY.format(teardown=str(teardown).lower(), **said)
         path = self.project.study(body)
         path.write_text(path.read_text().replace("model: some/model", "model: ."))
@@ -57,25 +60,35 @@ class Kept:
         return ["benchmarks", runner, "--llem-skip-preflight", "--llem-gaps=none"]
 
     def begin(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *self.arguments],
-            cwd=self.project.pytester.path,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "pytest", *self.arguments],
+                cwd=self.project.pytester.path,
+                stdout=log,
+                stderr=log,
+            )
 
     def left(self) -> list[object]:
         return [
             *containers(self.daemon),
-            *processes(self.token),
+            *self.processes(),
             *volumes(self.daemon),
         ]
 
+    def processes(self) -> list[int]:
+        """Of this session's workers and their engines, in containers too."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("LLEM_TEST_WORD") == self.word:
+                    found.append(process.pid)
+        return found
+
     def commands(self) -> list[str]:
-        """What runs in the only container: the end of each command."""
+        """What runs in the only container: the last words of each command but the last."""
         (name,) = containers(self.daemon)
         rows = self.daemon.client().api.top(name)["Processes"]
-        return [row[-1].split()[-2] for row in rows]
+        return ["".join(row[-1].split()[-2:-1]) for row in rows]
 
 
 @pytest.fixture
@@ -97,17 +110,15 @@ def reached(kept: Kept, phase: str) -> bool:
     return (kept.shared / "mark").exists() and (kept.shared / "mark").read_text() != ""
 
 
-def ended_in(kept: Kept, phase: str, number: signal.Signals) -> float:
-    """End a session in a phase; returns when."""
+def ended_in(kept: Kept, phase: str, number: signal.Signals) -> None:
+    """End a session in a phase."""
     session = kept.begin()
     wait_for(lambda: session.poll() is not None or reached(kept, phase))
     if phase == "kept":
         time.sleep(0.4)
-    assert session.poll() is None, "the session ended by itself"
+    assert session.poll() is None, kept.log.read_text()
     session.send_signal(number)
-    if number == signal.SIGINT:
-        session.wait(60)
-    return time.monotonic()
+    session.wait(60)
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -129,7 +140,7 @@ def test_without_teardown_the_container_is_left_and_no_engine(
     ended_in(kept, phase, number)
     eventually(lambda: [c for c in kept.commands() if c != "hold"], 20.0)
     assert kept.commands() == ["hold"]
-    assert processes(kept.token) == []
+    assert kept.processes() == []
     # Another session doesn't take it for the rest of a dead one: it goes on in it.
     before = containers(kept.daemon)
     kept.study("token_s: 0.001", teardown=False)
