@@ -53,11 +53,9 @@ _PARTLY: Mapping[str, str] = {
 
 _NO_CONTAINERS = "no effect before containers come"
 _IDLE: Mapping[str, str] = {
-    "execution.skip_preflight": _NO_CONTAINERS,
     "image": _NO_CONTAINERS,
     "images": _NO_CONTAINERS,
     "llem_images": _NO_CONTAINERS,
-    "--llem-skip-preflight": _NO_CONTAINERS,
     ".lem-config.yaml.docker": _NO_CONTAINERS,
     ".lem-config.yaml.images": _NO_CONTAINERS,
 }
