@@ -14,8 +14,8 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 from pytest_llem.extensions import Launch
 
@@ -57,12 +57,20 @@ def bootstrap() -> str:
 def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) -> bytes:
     """The first bytes for a worker: header and archive.
 
+    The variables of an experiment are in the header, wherever the worker runs: a daemon keeps what
+    a container is ordered with, and somebody's token may be among them.
+
     Args:
         launch: what is being started.
         archive: as :func:`build` makes it.
         heartbeat_s: seconds between the heartbeats that it will be sent; None for none.
     """
-    header = {"archive_bytes": len(archive), "backend": launch.backend, "role": launch.role}
+    header: dict[str, Any] = {
+        "archive_bytes": len(archive),
+        "backend": launch.backend,
+        "role": launch.role,
+        "environment": dict(launch.environment),
+    }
     if launch.experiment is not None:
         header["device"] = launch.experiment.device
     if heartbeat_s is not None:
@@ -97,7 +105,9 @@ def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
             # pytest-llem's own are there already.
             if point.dist is not None and point.dist.name != _DISTRIBUTION:
                 found |= _brought(point) | _metadata(point.dist)
-    return _zipped(sorted(found.items()))
+    # Before Python 3.13 a package without __init__.py is seen by the entry of its folder alone.
+    folders = {f"{folder}/" for path in found for folder in PurePosixPath(path).parents}
+    return _zipped(sorted({**dict.fromkeys(folders - {"./"}, b""), **found}.items()))
 
 
 def _zipped(files: Iterable[tuple[str, bytes]]) -> bytes:

@@ -56,7 +56,7 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**_QUIET, **os.environ, **launch.environment},
+            env={**_QUIET, **os.environ},
             start_new_session=True,
             bufsize=0,
         )

@@ -6,6 +6,8 @@ but older ones can read this text well enough to say that they are too old.
 
 Standard input: one JSON line ``{"archive_bytes": n, ...}``, then the archive, then frames. An
 argument is the number of seconds to wait for a next byte of it, where a network may lose them.
+Where the line has an ``environment``, this program starts itself again with it: some variables
+count only from a process's beginning, and none is to be seen where the process was ordered.
 """
 
 import json
@@ -13,8 +15,10 @@ import os
 import select
 import sys
 import tempfile
+from typing import Any
 
 OLDEST = (3, 10)
+TOLD = "LLEM_HEADER_FD"
 
 
 def read_exactly(count: int) -> bytes:
@@ -51,6 +55,29 @@ def keep(archive: bytes) -> str:
     return path
 
 
+def begin_again(header: "dict[str, Any]", environment: "dict[str, str]") -> None:
+    """Become the same program with these variables too; it is told what was read so far."""
+    read_end, write_end = os.pipe()
+    os.set_inheritable(read_end, True)
+    os.write(write_end, json.dumps(header).encode())  # far less than a pipe holds
+    told = {TOLD: str(read_end)}
+    arguments = [sys.executable, *sys.orig_argv[1:]]
+    os.execve(sys.executable, arguments, {**os.environ, **environment, **told})
+
+
+def read_header() -> "dict[str, Any]":
+    """The first line, or what an earlier start of this program read of it."""
+    told = os.environ.pop(TOLD, None)
+    if told is not None:
+        with os.fdopen(int(told)) as file:
+            return dict(json.load(file))
+    header = dict(json.loads(read_line()))
+    environment = header.pop("environment", None)
+    if environment:
+        begin_again(header, environment)
+    return header
+
+
 def check_python() -> None:
     """Say so where this Python is too old, in the words of the protocol, and end."""
     if sys.version_info < OLDEST:
@@ -64,7 +91,7 @@ def check_python() -> None:
 
 if __name__ == "__main__":
     check_python()
-    header = json.loads(read_line())
+    header = read_header()
     sys.path.insert(0, keep(read_exactly(header["archive_bytes"])))
     from pytest_llem.worker.__main__ import main
 

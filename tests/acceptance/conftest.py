@@ -114,4 +114,5 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
     # Whether this host has a Docker of its own must make no difference.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
+    monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
     return Project(pytester, monkeypatch)

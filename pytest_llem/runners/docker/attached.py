@@ -24,7 +24,7 @@ _CANCEL = b'{"frame": "cancel"}\n'
 _WATCH_S = 10.0
 """Twice what the watch process allows itself for ending everything."""
 
-_SILENT_S = 60.0
+_SILENT_BEATS = 12
 """After so long without a word over a network the daemon is asked whether the worker lives."""
 
 
@@ -40,10 +40,11 @@ class Attached(ABC):
 
     Attributes:
         about: what the worker runs in, plain data for the report.
+        secrets: what it is told with the request.
     """
 
     def __init__(
-        self, stream: Stream, log: Path, about: Mapping[str, Any], *, remote: bool
+        self, stream: Stream, log: Path, about: Mapping[str, Any], heartbeat_s: float | None
     ) -> None:
         """Take a stream that nobody has read yet.
 
@@ -51,12 +52,14 @@ class Attached(ABC):
             stream: of the worker.
             log: is made new.
             about: plain data for the report.
-            remote: whether there is a network between; the worker then expects heartbeats.
+            heartbeat_s: seconds between the heartbeats that the worker expects where there is a
+                network between; None where it expects none.
 
         Raises:
             OSError: when the log can't be written.
         """
         self.about = dict(about)
+        self.secrets: Mapping[str, str] = {}
         self._stream = stream
         self._log = log
         self._log_file = log.open("wb", buffering=0)
@@ -64,12 +67,15 @@ class Attached(ABC):
         self._output: collections.deque[bytes] = collections.deque()
         self._status: int | None = None
         self._stopped = False
-        self._remote = remote
+        self._heartbeat_s = heartbeat_s
         self._heard_s = time.monotonic()
         self._sending = threading.Lock()
         self._quiet = threading.Event()
-        if remote:
-            threading.Thread(target=self._beat, name="llem-heartbeat", daemon=True).start()
+        if heartbeat_s is not None:
+            beating = threading.Thread(
+                target=self._beat, args=[heartbeat_s], name="llem-heartbeat", daemon=True
+            )
+            beating.start()
 
     # --- of the protocol Transport ---------------------------------------------------------
 
@@ -162,7 +168,9 @@ class Attached(ABC):
 
     def _is_lost(self) -> bool:
         """A network may swallow everything without ever saying so: then ask on another way."""
-        if not self._remote or time.monotonic() - self._heard_s < _SILENT_S:
+        if self._heartbeat_s is None:
+            return False
+        if time.monotonic() - self._heard_s < self._heartbeat_s * _SILENT_BEATS:
             return False
         if self._lives():
             self._heard_s = time.monotonic()
@@ -170,6 +178,6 @@ class Attached(ABC):
         self._stream.close()
         return True
 
-    def _beat(self) -> None:
-        while not self._quiet.wait(HEARTBEAT_S) and not self._stream.ended:
+    def _beat(self, every_s: float) -> None:
+        while not self._quiet.wait(every_s) and not self._stream.ended:
             self.send(_HEARTBEAT)

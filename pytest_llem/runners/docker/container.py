@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llem.runners.docker.attached import Attached, as_signal
 from pytest_llem.runners.docker.daemon import Daemon
-from pytest_llem.runners.docker.errors import translated
+from pytest_llem.runners.docker.endings import why_ended
+from pytest_llem.runners.docker.errors import translate, translated
 from pytest_llem.runners.docker.stream import Stream
 
 if TYPE_CHECKING:
@@ -19,11 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["ContainerTransport", "removed", "start"]
 
 _GONE_S = 10.0
+_LOG_LINES = 40
+_NO_PROGRAM = (126, 127)
+_NO_PYTHON = "exec python3 failed"
+"""What the container's init says; the daemon then calls the start a success."""
+
 _FLAGS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 
 
 def start(
-    daemon: Daemon, order: Mapping[str, Any], log: Path, opening: bytes, about: Mapping[str, Any]
+    daemon: Daemon,
+    order: Mapping[str, Any],
+    log: Path,
+    opening: bytes,
+    about: Mapping[str, Any],
+    heartbeat_s: float | None = None,
 ) -> ContainerTransport:
     """Create a container, start it and say the first words to it; nothing is left of a failure.
 
@@ -34,6 +45,7 @@ def start(
         log: for what it writes to standard error; made new.
         opening: header and archive.
         about: plain data for the report.
+        heartbeat_s: seconds between heartbeats; None where none are sent.
 
     Raises:
         ContainerError: when it can't be created or started, with cause and fix.
@@ -42,15 +54,18 @@ def start(
     image = str(order["image"])
     with translated("create", image=image):
         container = daemon.client.containers.create(**order)
+    stream = None
     try:
         with translated("start", image=image):
             # Attached before it runs: nothing of its output is missed, and it lives only as long
             # as this connection does.
             stream = Stream(daemon.api.attach_socket(container.id, params=_FLAGS))
             container.start()
-        transport = ContainerTransport(daemon, container, stream, log, about)
+        transport = ContainerTransport(daemon, container, stream, log, about, heartbeat_s)
         transport.send(opening)
     except BaseException:
+        if stream is not None:
+            stream.close()
         removed(daemon, str(container.id))
         raise
     return transport
@@ -93,14 +108,37 @@ class ContainerTransport(Attached):
         stream: Stream,
         log: Path,
         about: Mapping[str, Any],
+        heartbeat_s: float | None = None,
     ) -> None:
         """Take a container that was started and has heard nothing yet."""
         self.id = str(container.id)
         self.oom = False
         self.killed = False
         self.lost = ""
+        self._code: int | None = None
         self._daemon = daemon
-        super().__init__(stream, log, about, remote=not daemon.local)
+        self._image = str(about.get("image", "the image"))
+        super().__init__(stream, log, about, heartbeat_s)
+
+    def why_ended(self) -> tuple[str, str] | None:
+        """What happened and what to do about it, where more is known than the exit status."""
+        if self.lost:
+            error = translate(RuntimeError(self.lost), "run", url=self._daemon.url)
+            return f"the connection to the Docker daemon was lost: {error.message}", error.fix
+        if self._code is None:
+            return None
+        log = self.log_tail(_LOG_LINES)
+        if self._code in _NO_PROGRAM and _NO_PYTHON in log:
+            fix = "name an image that has Python 3.10 or newer and the engine in it"
+            return f"image {self._image} lacks python3", fix
+        ending = why_ended(
+            self._code,
+            self.oom,
+            killed_by_us=self.killed,
+            log=log,
+            shm_size=str(self.about.get("shm_size", "")),
+        )
+        return None if ending is None else (ending.message, ending.fix)
 
     def stop(self, grace_s: float) -> None:
         """End it and all that runs in it, and remove it."""
@@ -112,7 +150,6 @@ class ContainerTransport(Attached):
         import docker.errors
         import requests
 
-        status = None
         try:
             events = self._daemon.api.events(
                 since=0,
@@ -125,14 +162,14 @@ class ContainerTransport(Attached):
                 if event["Action"] == "oom":
                     self.oom = True
                 elif event["Action"] == "die":
-                    status = as_signal(int(event["Actor"]["Attributes"]["exitCode"]))
+                    self._code = int(event["Actor"]["Attributes"]["exitCode"])
                 elif event["Action"] == "destroy":
                     break
             with contextlib.suppress(Exception):  # it may have ended by itself
                 events.close()
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.lost = str(error)
-        return status
+        return None if self._code is None else as_signal(self._code)
 
     def _lives(self) -> bool:
         import docker.errors

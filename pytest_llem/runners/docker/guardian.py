@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_llem.errors import LlemError
@@ -30,8 +30,13 @@ _LOOKS_S = (0.0, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 class Guardian:
     """A process that outlives this one for a moment, should that be needed."""
 
-    def __init__(self, session: str) -> None:
-        """Start it; without one the next session's sweep has to do."""
+    def __init__(self, session: str, environ: Mapping[str, str] = os.environ) -> None:
+        """Start it; without one the next session's sweep has to do.
+
+        Args:
+            session: whose containers it removes.
+            environ: says where the daemon is.
+        """
         self._process: subprocess.Popen[bytes] | None = None
         with contextlib.suppress(OSError):
             self._process = subprocess.Popen(
@@ -41,7 +46,7 @@ class Guardian:
                 stderr=subprocess.DEVNULL,
                 # It finds what this process found; a folder of the user's own called docker must
                 # not come first because it happens to be the current one.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_absolute(sys.path))},
+                env={**environ, "PYTHONPATH": os.pathsep.join(_absolute(sys.path))},
                 cwd="/",
                 # What is sent to a whole process group is not for it.
                 start_new_session=True,

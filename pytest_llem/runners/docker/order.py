@@ -58,7 +58,7 @@ ENVIRONMENT: Mapping[str, str] = {
     # Numbers of GPUs mean the same to everybody.
     "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
 }
-"""Of every container; an image's own values are overridden, an experiment's override these."""
+"""Of every container; an image's own values are overridden, and an experiment's override these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,6 @@ class Surroundings:
         environment: that goes with the mounts.
         network_needed: something must be fetched from within.
         rootless: the daemon belongs to the caller, who is root in its containers.
-        cdi: GPUs are asked for by the names of the Container Device Interface.
     """
 
     command: Sequence[str]
@@ -114,11 +113,18 @@ class Surroundings:
     environment: Mapping[str, str] = field(default_factory=dict)
     network_needed: bool = False
     rootless: bool = False
-    cdi: bool = False
 
 
-def create(launch: Launch, settings: Settings, around: Surroundings) -> dict[str, Any]:
+def create(
+    launch: Launch, settings: Settings, around: Surroundings, devices: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Keyword arguments of docker-py's ``containers.create``.
+
+    Args:
+        launch: with an image.
+        settings: how.
+        around: and with what.
+        devices: requests for GPUs.
 
     Raises:
         ContainerError: for a volume that can't be understood.
@@ -127,12 +133,11 @@ def create(launch: Launch, settings: Settings, around: Surroundings) -> dict[str
 
     assert launch.image is not None
     entry, *arguments = around.command
-    gpus = gpu_numbers(launch)
     order: dict[str, Any] = {
         "image": launch.image,
         "entrypoint": [entry],
         "command": arguments,
-        "environment": _environment(launch, around, gpus),
+        "environment": _environment(launch.environment, around, gpus=bool(devices)),
         "labels": dict(around.labels),
         "working_dir": _SCRATCH,
         "user": _user(settings, around),
@@ -146,7 +151,7 @@ def create(launch: Launch, settings: Settings, around: Surroundings) -> dict[str
         "ipc_mode": settings.ipc,
         "ulimits": [Ulimit(name=k, soft=v, hard=v) for k, v in settings.ulimits.items()],
         "mounts": [_mounted(m) for m in (*around.mounts, *map(_volume, settings.volumes))],
-        "device_requests": _requests(gpus, cdi=around.cdi),
+        "device_requests": list(devices),
         # It lives as long as its standard input, and removes itself whoever is left to see it.
         "stdin_open": True,
         "init": True,
@@ -204,22 +209,21 @@ def _user(settings: Settings, around: Surroundings) -> str:
     return "0:0" if around.rootless else f"{around.caller.uid}:{around.caller.gid}"
 
 
-def _environment(launch: Launch, around: Surroundings, gpus: Sequence[int]) -> dict[str, str]:
+def _environment(
+    environment: Mapping[str, str], around: Surroundings, *, gpus: bool
+) -> dict[str, str]:
     # Images for GPUs ask for all of them, which a daemon may obey without being told to.
     none = {} if gpus else {"NVIDIA_VISIBLE_DEVICES": "void"}
-    return {**ENVIRONMENT, **none, **around.environment, **launch.environment}
+    return {**ENVIRONMENT, **none, **around.environment, **_at_creation(environment)}
 
 
-def _requests(gpus: Sequence[int], *, cdi: bool) -> list[Any]:
-    from docker.types import DeviceRequest
+def _at_creation(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are read when a container is made, by NVIDIA's toolkit.
 
-    if not gpus:
-        return []
-    if cdi:
-        return [DeviceRequest(driver="cdi", device_ids=[f"nvidia.com/gpu={n}" for n in gpus])]
-    # Named one by one: with "gpu" alone it is the image that says whether NVML is among them.
-    wanted = [["gpu", "compute", "utility"]]
-    return [DeviceRequest(device_ids=[str(n) for n in gpus], capabilities=wanted)]
+    All others reach the worker over its standard input: these here can be read by whoever may ask
+    the daemon.
+    """
+    return {name: text for name, text in environment.items() if name.startswith("NVIDIA_")}
 
 
 def _mounted(mount: Mount) -> Any:

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import os
 import secrets
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_llem.errors import ContainerError, LlemError
 from pytest_llem.extensions import BACKENDS, METERS, Launch, Transport, names
@@ -15,8 +15,13 @@ from pytest_llem.runners.archive import bootstrap, build_for, opening
 from pytest_llem.runners.docker import container, order, reaper
 from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
+from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.settings import Settings
+
+if TYPE_CHECKING:
+    from docker.types import DeviceRequest
 
 __all__ = ["DockerRunner", "archive_for", "command", "here"]
 
@@ -24,9 +29,13 @@ _T = TypeVar("_T")
 _MISSING_BEATS = 6
 
 
-def command(daemon: Daemon) -> list[str]:
-    """The command of a worker in a container: Python, and the text of its first program."""
-    patience = [] if daemon.local else [str(HEARTBEAT_S * _MISSING_BEATS)]
+def command(heartbeat_s: float | None) -> list[str]:
+    """The command of a worker in a container: Python, and the text of its first program.
+
+    Args:
+        heartbeat_s: seconds between heartbeats; None where none are sent.
+    """
+    patience = [] if heartbeat_s is None else [str(heartbeat_s * _MISSING_BEATS)]
     return ["python3", "-u", "-c", bootstrap(), *patience]
 
 
@@ -54,12 +63,22 @@ class DockerRunner:
 
     name = "docker"
 
-    def __init__(self) -> None:
-        """Nothing is asked of the daemon before the first worker is started."""
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, heartbeat_s: float = HEARTBEAT_S
+    ) -> None:
+        """Nothing is asked of the daemon before the first worker is started.
+
+        Args:
+            environ: says where the daemon is.
+            heartbeat_s: how often a worker behind a network is told that its starter is there.
+        """
         self.session = secrets.token_hex(8)
+        self._environ = environ
+        self._heartbeat_s = heartbeat_s
         self._daemon: Daemon | None = None
         self._guardian: Guardian | None = None
         self._limited = False
+        self._models: Models | None = None
 
     @property
     def daemon(self) -> Daemon:
@@ -69,11 +88,16 @@ class DockerRunner:
             ContainerError: when nobody answers.
         """
         if self._daemon is None:
-            daemon = connect()
+            daemon = connect(self._environ)
             reaper.sweep(daemon)
-            self._guardian = Guardian(self.session)
+            self._guardian = Guardian(self.session, self._environ)
             self._daemon = daemon
         return self._daemon
+
+    @property
+    def heartbeat_s(self) -> float | None:
+        """Seconds between heartbeats; None on this host, where a connection can't be cut."""
+        return None if self.daemon.local else self._heartbeat_s
 
     def start(self, launch: Launch) -> Transport:
         """Start a worker in a container.
@@ -100,20 +124,40 @@ class DockerRunner:
             self._daemon.close()
         if self._guardian is not None:
             self._guardian.dismiss()
-        self._daemon = self._guardian = None
+        self._daemon = self._guardian = self._models = None
 
     def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
         """A container for one worker, gone with it."""
-        daemon, around = self.daemon, self.surroundings(launch)
-        beat_s = None if daemon.local else HEARTBEAT_S
+        daemon, beat_s = self.daemon, self.heartbeat_s
+        provision = self.provision(launch)
+        around = self.surroundings(provision)
         first = opening(launch, archive_for(launch), beat_s)
 
         def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | self._place()
-            wanted = order.create(launch, said, around)
-            return container.start(daemon, wanted, launch.log, first, about)
+            about = order.about(launch, said, around) | dict(provision.about) | self._place()
 
-        return self.within_limits(launch, settings, begin)
+            def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
+                wanted = order.create(launch, said, around, devices)
+                return container.start(daemon, wanted, launch.log, first, about, beat_s)
+
+            return started(gpu_requests(daemon.info, order.gpu_numbers(launch)), with_devices)
+
+        transport = self.within_limits(launch, settings, begin)
+        transport.secrets = provision.secrets
+        return transport
+
+    def provision(self, launch: Launch) -> Provision:
+        """The model of a launch's experiment, ready for a container.
+
+        Raises:
+            ContainerError: when it can't be.
+        """
+        if launch.experiment is None or launch.image is None:
+            return NOTHING
+        if self._models is None:
+            labels = reaper.labels(self.session)
+            self._models = Models(self.daemon, labels=labels, environ=self._environ)
+        return self._models.provide(launch.experiment, launch.image)
 
     def within_limits(
         self, launch: Launch, settings: Settings, begin: Callable[[Settings], _T]
@@ -136,14 +180,16 @@ class DockerRunner:
             self._limited = True
         return begin(lowered)
 
-    def surroundings(self, launch: Launch) -> order.Surroundings:
-        """What a container of this session needs for a launch."""
-        del launch
+    def surroundings(self, provision: Provision) -> order.Surroundings:
+        """What a container of this session needs for a model."""
         daemon = self.daemon
         return order.Surroundings(
-            command=command(daemon),
+            command=command(self.heartbeat_s),
             caller=here(),
             labels=reaper.labels(self.session),
+            mounts=provision.mounts,
+            environment=provision.environment,
+            network_needed=provision.network_needed,
             rootless=daemon.rootless,
         )
 

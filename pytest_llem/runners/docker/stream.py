@@ -121,6 +121,8 @@ class Stream:
         """Close the process's standard input; its output can still be read."""
         with contextlib.suppress(OSError), self._lock:
             if isinstance(self._socket, ssl.SSLSocket):
+                with contextlib.suppress(OSError, ValueError):  # its answer may come later
+                    self._socket.unwrap()
                 # Its own method would forget how to decrypt what still comes.
                 socket.socket.shutdown(self._socket, socket.SHUT_WR)
             else:
