@@ -292,7 +292,9 @@ class _Conversation:
         # A place may know more of it than the status says.
         if known := getattr(self._transport, "why_ended", lambda: None)():
             what, fix = known
-            self._fail("crashed", f"the worker ended in {self._phase} without a result: {what}", fix)
+            self._fail(
+                "crashed", f"the worker ended in {self._phase} without a result: {what}", fix
+            )
         how = "it closed its output and went on" if status is None else f"exit status {status}"
         if status is not None and status < 0:
             how = signal_name(-status)

@@ -197,9 +197,7 @@ def test_a_worker_without_memory_is_told_from_one_that_was_killed(
     assert containers(docker_daemon) == []
 
 
-def test_the_watch_itself_is_killed(
-    runner: DockerRunner, box: Box, docker_daemon: Daemon
-) -> None:
+def test_the_watch_itself_is_killed(runner: DockerRunner, box: Box, docker_daemon: Daemon) -> None:
     transport = start(runner, box)
     loading(transport, box, hang_in="load", grandchild=True)
     every = processes(box.token)
@@ -257,17 +255,13 @@ def test_an_image_whose_python_is_too_old(
     assert caught.value.fix == "use an image with Python 3.10 or newer"
 
 
-def test_an_image_without_the_engine(
-    runner: DockerRunner, box: Box, docker_daemon: Daemon
-) -> None:
+def test_an_image_without_the_engine(runner: DockerRunner, box: Box, docker_daemon: Daemon) -> None:
     asked = box.experiment(backend="pytorch", meters=("estimate",))
     with pytest.raises(EngineMissing) as caught:
         converse(start(runner, box, backend="pytorch", experiment=asked), asked, "d", 1)
     assert "torch" in caught.value.message
     assert f"in image {BASE}" in caught.value.message
-    assert caught.value.fix == (
-        "name an image that has it: --llem-runner-pytorch=docker:IMAGE"
-    )
+    assert caught.value.fix == ("name an image that has it: --llem-runner-pytorch=docker:IMAGE")
 
 
 def test_an_engine_is_seen_by_its_metadata(

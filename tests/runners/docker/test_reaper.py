@@ -120,9 +120,7 @@ def test_without_a_time_of_start_the_number_has_to_do() -> None:
 
 
 @pytest.mark.docker
-def test_a_guardian_that_is_dismissed_does_nothing(
-    docker_daemon: Daemon, reached: Reached
-) -> None:
+def test_a_guardian_that_is_dismissed_does_nothing(docker_daemon: Daemon, reached: Reached) -> None:
     guardian = Guardian("mine", {"DOCKER_HOST": docker_daemon.url})
     create(reached, reaper.labels("mine"))
     guardian.dismiss()
