@@ -9,6 +9,7 @@ import datetime
 import functools
 import os
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -105,9 +106,27 @@ def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_
     docker = _package()
     url = environ.get("DOCKER_HOST") or _of_context(environ.get("DOCKER_CONTEXT"))
     with translated("connect", url=url):
+        _knock(url, timeout_s)
         client = docker.from_env(environment=dict(environ), timeout=int(timeout_s))
         client.ping()
     return Daemon(client, url)
+
+
+def _knock(url: str, timeout_s: float) -> None:
+    """Find out about a socket that nobody listens at: docker-py would leave its own open then."""
+    import docker.errors
+
+    path = re.sub(r"^(http\+)?unix:/*", "/", url)
+    if not url.startswith(("unix:", "http+unix:", "/")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours:
+        ours.settimeout(timeout_s)
+        try:
+            ours.connect(path)
+        except OSError as error:
+            # As docker-py says it.
+            text = f"Error while fetching server API version: ('Connection aborted.', {error!r})"
+            raise docker.errors.DockerException(text) from error
 
 
 def _package() -> Any:
