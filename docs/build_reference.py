@@ -51,18 +51,6 @@ _PARTLY: Mapping[str, str] = {
 }
 """Fields of which this version refuses some values only."""
 
-_NO_CONTAINERS = "no effect before containers come"
-_IDLE: Mapping[str, str] = {
-    "execution.skip_preflight": _NO_CONTAINERS,
-    "image": _NO_CONTAINERS,
-    "images": _NO_CONTAINERS,
-    "llem_images": _NO_CONTAINERS,
-    "--llem-skip-preflight": _NO_CONTAINERS,
-    ".lem-config.yaml.docker": _NO_CONTAINERS,
-    ".lem-config.yaml.images": _NO_CONTAINERS,
-}
-"""What is accepted and changes nothing yet."""
-
 _DEFAULTS: Mapping[str, str] = {
     "id": "made from its own fields",
     "gpus": "`tensor_parallel` × `pipeline_parallel`",
@@ -88,8 +76,8 @@ belong to some. `expect` and `requires` may stand in all three places as well. W
 [digest](study.md#the-digest) makes an experiment what it is."""
 
 _DOCKER = """\
-This version has no containers, so none of these has an effect yet. They are checked all the
-same."""
+What a study doesn't say is left to `docker` in [.lem-config.yaml](#lem-configyaml). What these do
+stands in [containers.md](containers.md)."""
 
 _USER = """\
 Which file is read, and what happens to mistakes in it, stands in
@@ -288,7 +276,7 @@ def _row(field: Any, path: str, made: Mapping[str, Any], defs: Mapping[str, Any]
 
 def _noted(path: str, meaning: str) -> str:
     """A meaning, and whether it has any in this version."""
-    note = _PARTLY.get(path, NOT_YET) if path in LATER else _IDLE.get(path)
+    note = _PARTLY.get(path, NOT_YET) if path in LATER else None
     return f"{meaning}; *{note}*" if note else meaning
 
 

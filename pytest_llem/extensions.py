@@ -229,7 +229,9 @@ class Launch:
 class Runner(Protocol):
     """A place where workers run. Making one must be cheap; a session has one of each.
 
-    One that holds something beyond its workers has a ``close()``, called at the session's end.
+    One that holds something beyond its workers has a ``close()``, called at the session's end. One
+    that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
+    another try. One whose GPUs aren't this host's has ``devices``, to lease them from.
     """
 
     name: str
@@ -246,9 +248,10 @@ class Runner(Protocol):
 class Transport(Protocol):
     """A started worker: bytes in, bytes out, and a sure way to end it.
 
-    One that knows more of an end than its exit status has ``why_ended()``, which returns cause and
-    fix, or None. One that isn't simply this host has ``about``, plain data for the report; its
-    ``image`` is what a missing engine is missing in. One whose worker isn't in the user's
+    One that knows more of an end than its exit status has ``why_ended()``: cause and fix, or None.
+    One that isn't simply this host has ``about``, plain data for the report; its ``image`` is what
+    a missing engine is missing in. One that can tell whether the place still does for another
+    measurement has ``unwell()``: why not, or nothing. One whose worker isn't in the user's
     environment may have ``secrets``, name to text: they are sent with the request, and are nowhere
     else.
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +10,18 @@ __all__ = ["Board", "FakeNvml", "FakeNvmlError", "FieldValue", "Process", "Scrip
 
 
 class ScriptedTransport:
-    """A worker that says what it was told to say.
+    """A worker that says what it was told to say, a chunk each millisecond of its own clock.
 
     After the last chunk it is silent, or at its end where an exit status is given.
+
+    Attributes:
+        now_s: the time; waiting moves it on.
     """
 
     def __init__(
         self, chunks: Sequence[bytes] = (), *, status: int | None = None, log: str = ""
     ) -> None:
+        self.now_s = 0.0
         self.sent = b""
         self.stops: list[float] = []
         self.limits_s: list[float] = []
@@ -26,16 +29,20 @@ class ScriptedTransport:
         self._status = status
         self._log = log
 
+    def clock(self) -> float:
+        return self.now_s
+
     def send(self, data: bytes) -> None:
         self.sent += data
 
     def receive(self, timeout_s: float) -> bytes | None:
         self.limits_s.append(timeout_s)
         if self._chunks:
+            self.now_s += 0.001
             return self._chunks.pop(0)
         if self._status is not None:
             return b""
-        time.sleep(timeout_s)
+        self.now_s += timeout_s + 1e-6  # sleepers wake late, never early
         return None
 
     def wait(self, timeout_s: float) -> int | None:

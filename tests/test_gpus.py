@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llem.gpus import Found, Gpu, look, temperatures
+from pytest_llem.gpus import Found, Gpu, greeting, look, temperatures
 from tests.builders import UNHURRIED
 from tests.fakes import Board, FakeNvml
 
@@ -277,3 +277,32 @@ print(look(environ={}).reason, temperatures([]))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("the package nvidia-ml-py can't be imported (")
     assert done.stdout.endswith("run: pip install nvidia-ml-py None\n")
+
+
+# --- what a worker says at once ------------------------------------------------------------------
+
+
+def test_a_worker_greets_with_driver_cuda_and_memory() -> None:
+    nvml = FakeNvml(Board(uuid="GPU-a", used=3 * 2**30), Board(uuid="GPU-b", name="NVIDIA L4"))
+    found = greeting(nvml)
+    assert (found["driver"], found["cuda"]) == ("570.86.15", "12.8")
+    assert [gpu["uuid"] for gpu in found["gpus"]] == ["GPU-a", "GPU-b"]
+    assert [gpu["index"] for gpu in found["gpus"]] == [0, 1]
+    assert found["gpus"][0]["memory_used_bytes"] == 3 * 2**30
+    assert found["gpus"][0]["memory_bytes"] == 80 * 2**30
+    assert found["gpus"][1]["name"] == "NVIDIA L4"
+    assert nvml.opened == 0
+
+
+def test_one_gpu_that_does_not_answer_hides_no_other() -> None:
+    nvml = FakeNvml(
+        Board(uuid="GPU-a"), Board(uuid="GPU-b"), errors={"nvmlDeviceGetMemoryInfo GPU-a": 15}
+    )
+    first, second = greeting(nvml)["gpus"]
+    assert "lost" in first["reason"]
+    assert second["uuid"] == "GPU-b"
+
+
+@pytest.mark.parametrize("function", ["nvmlInit", "nvmlSystemGetDriverVersion"])
+def test_a_driver_that_refuses_is_greeted_with_the_reason(function: str) -> None:
+    assert list(greeting(FakeNvml(errors={function: 18}))) == ["reason"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_llem.cli import machine
 from pytest_llem.cli.check import Check, as_json, as_text, is_well
-from pytest_llem.cli.containers import check_docker, check_toolkit
+from pytest_llem.cli.containers import check_containers
 from pytest_llem.cli.engines import check_workers
 from pytest_llem.runners.detect import Access, detect
 
@@ -42,7 +42,6 @@ def examine() -> list[Check]:
     """All rows, in the order they are shown."""
     root = Path("/")
     system = platform.system()
-    found = detect()
     return [
         machine.check_python(sys.version_info[:3], sys.executable),
         machine.check_platform(system, platform.release(), platform.machine()),
@@ -50,8 +49,7 @@ def examine() -> list[Check]:
         *([] if system == "Windows" else check_workers()),
         machine.check_cpu(root, platform.machine()),
         machine.check_gpus(root),
-        check_docker(found),
-        check_toolkit(found),
+        *check_containers(detect()),
         check_results(Path.cwd()),
     ]
 

@@ -81,16 +81,19 @@ def _ask_all(questions: Sequence[_Question]) -> list[Check]:
     return [row for q in questions for row in answers.get(q.row) or q.broken(_silence())]
 
 
-def ask(name: str, transport: Transport, deadline: float) -> Check:
+def ask(
+    name: str, transport: Transport, deadline: float, clock: Callable[[], float] = time.monotonic
+) -> Check:
     """The row of a backend, by what its worker says first.
 
     Args:
         name: of the backend.
         transport: of a worker that nobody has spoken to yet; it is left running.
-        deadline: by the monotonic clock.
+        deadline: by the clock.
+        clock: in seconds; by it the transport waits.
     """
     try:
-        return _judge(name, _first_frame(transport, deadline))
+        return _judge(name, _first_frame(transport, deadline, clock))
     except WorkerError as error:
         return _broken(name, error.message)
 
@@ -119,14 +122,16 @@ def _answer(
         transport.stop(0.0)
 
 
-def _first_frame(transport: Transport, deadline: float) -> dict[str, Any]:
+def _first_frame(
+    transport: Transport, deadline: float, clock: Callable[[], float] = time.monotonic
+) -> dict[str, Any]:
     """What a worker says first.
 
     Raises:
         WorkerError: when it says nothing in time, ends, or can't be understood.
     """
     reader = FrameReader()
-    while (left := deadline - time.monotonic()) > 0:
+    while (left := deadline - clock()) > 0:
         data = transport.receive(left)
         if data == b"":
             raise WorkerError(_end(transport, left), kind="crashed")

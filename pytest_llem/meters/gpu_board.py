@@ -6,13 +6,15 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pytest_llem.gpus import Gpu
+from pytest_llem.meters import ticks
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.nvml import FIELD_POWER_INSTANT, Nvml, reason_of
 
-__all__ = ["Board", "Counters"]
+__all__ = ["Board", "Counters", "probe", "recover"]
 
 _UNIT_J = 0.001
 _BITS_32 = 2**32
@@ -46,13 +48,31 @@ class Counters(Nvml, Protocol):
         """The driver's own last samples: their type, and value and time of each."""
 
 
+def probe(boards: Sequence[Board], clock: Clock) -> None:
+    """Find period and phase of the counters of some GPUs, all at the same time."""
+    tracks = {board.track: board for board in boards if board.track and not board.problem}
+    for track, problem in ticks.probe(list(tracks), clock).items():
+        tracks[track].problem = problem
+
+
+def recover(boards: Sequence[Board], clock: Clock) -> None:
+    """Look again for counters that were lost: an error need not be for good."""
+    lost = [board for board in boards if board.lost]
+    for board in lost:
+        board.open()
+    probe(lost, clock)
+    for board in lost:
+        board.lost = bool(board.problem)
+
+
 class Board:
     """A GPU.
 
     Attributes:
         domain: ``gpu:<uuid>``.
         track: of its counter; None where that can't be read.
-        problem: why its energy can't be told by a counter, for good; empty where it can.
+        problem: why its energy can't be told by a counter now; empty where it can.
+        lost: it could be told before, and might be again.
         lacks_counter: that is the reason: the GPU has none.
         sees_part: by how many windows more its counter was seen to see only part of the time,
             than to see all of it.
@@ -64,16 +84,23 @@ class Board:
         """Find out what can be read, with a call of each kind."""
         self._library = library
         self._clock = clock
+        self._gpu = gpu
         self._handle: object = None
         self.domain = f"gpu:{gpu.uuid}"
         self.track: Track | None = None
         self.sees_part = 0
         self.suspected = False
         self.rest_s = -math.inf
-        self.lacks_counter = False
+        self.lacks_counter = self.lost = False
+        self.problem = ""
+        self.open()
+
+    def open(self) -> None:
+        """Find out what can be read; once more where it was lost on the way."""
+        self.track = None
         try:
-            self.problem = self._open(gpu)
-        except library.NVMLError as error:
+            self.problem = self._open(self._gpu)
+        except self._library.NVMLError as error:
             self.lacks_counter = getattr(error, "value", None) in _ABSENT
             self.problem = f"the energy counter can't be read: {reason_of(error)}"
         if not self.problem:
@@ -81,9 +108,14 @@ class Board:
                 self._read,
                 unit_j=_UNIT_J,
                 modulus=_BITS_32,
-                limit_w=gpu.power_limit_w or _UNKNOWN_LIMIT_W,
-                clock=clock,
+                limit_w=self._gpu.power_limit_w or _UNKNOWN_LIMIT_W,
+                clock=self._clock,
             )
+            self.lost = False
+
+    def lose(self, reason: str) -> None:
+        """Its counter can't be read any more: what was seen of it tells nothing of what follows."""
+        self.problem, self.lost = reason, True
 
     def _open(self, gpu: Gpu) -> str:
         divided = _MIG.format(index=gpu.index)
@@ -129,7 +161,7 @@ class Board:
         try:
             self.track.look()
         except CounterLost as error:
-            self.problem = str(error)
+            self.lose(str(error))
             return None
         return self.track.last
 

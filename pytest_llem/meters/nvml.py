@@ -18,7 +18,7 @@ from pytest_llem import gpus
 from pytest_llem.extensions import Target
 from pytest_llem.meters import edges, sampled, ticks
 from pytest_llem.meters.edges import Attributed, Evidence
-from pytest_llem.meters.gpu_board import Board, Counters
+from pytest_llem.meters.gpu_board import Board, Counters, probe, recover
 from pytest_llem.meters.mean_power import MeanPower, TraceMeans, Watch
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.nvml import bindings, reason_of
@@ -125,9 +125,7 @@ class NvmlMeter:
         self._library = counters
         self._boards = [Board(gpu, counters, clock) for gpu in wanted]
         self.domains = tuple(board.domain for board in self._boards)
-        boards = self._readable
-        for track, problem in ticks.probe(list(boards), clock).items():
-            boards[track].problem = problem
+        probe(self._boards, clock)
         lacking = [board.domain for board in self._boards if board.lacks_counter]
         if lacking:
             uuids = [domain.removeprefix("gpu:") for domain in lacking]
@@ -146,6 +144,8 @@ class NvmlMeter:
     def start(self, exact: bool = True) -> _Start:
         """Wait until power is at rest and a counter has just ticked, two periods at most."""
         token = _Start(exact=exact)
+        if exact:
+            recover(self._boards, self._clock)
         boards = self._readable
         since_s = self._clock.monotonic()
         if exact:
@@ -232,7 +232,7 @@ class NvmlMeter:
         self, boards: dict[Track, Board], enough: Callable[[Track], bool], periods: int
     ) -> None:
         def lost(track: Track, error: CounterLost) -> None:
-            boards[track].problem = str(error)
+            boards[track].lose(str(error))
 
         # Longer where the host is so busy that ticks go unseen.
         longest_s = max(_PATIENCE_S, periods * max((t.period_s for t in boards), default=0.0))

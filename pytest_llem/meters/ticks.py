@@ -14,21 +14,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from pytest_llem.meters.patience import Clock, Patience
 from pytest_llem.meters.priority import prompt
 
 __all__ = ["Clock", "CounterLost", "Look", "Tick", "Track", "gather", "probe"]
-
-
-class Clock(Protocol):
-    """What is used of the module ``time``."""
-
-    def monotonic(self) -> float:
-        """Seconds."""
-
-    def sleep(self, seconds: float, /) -> None:
-        """Wait."""
 
 
 _KEPT = 32
@@ -286,9 +276,9 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
     """
     problems: dict[Track, str] = {}
     open_ = list(tracks)
-    end_s = clock.monotonic() + _PROBE_S
+    patience = Patience(_PROBE_S, clock)
     with prompt():
-        while open_ and clock.monotonic() < end_s:
+        while open_ and patience.lasts():
             for track in list(open_):
                 try:
                     tick = track.look()
@@ -298,7 +288,7 @@ def probe(tracks: Sequence[Track], clock: Clock = time) -> dict[Track, str]:
                     continue
                 if tick is not None and _is_probed(track):
                     open_.remove(track)
-            _nap(tracks, clock)
+            _nap(tracks, patience)
     for track in set(tracks) - problems.keys():
         if track.period_s:
             continue
@@ -346,13 +336,13 @@ def _fits(
     )
 
 
-def _nap(tracks: Iterable[Track], clock: Clock) -> None:
+def _nap(tracks: Iterable[Track], patience: Patience) -> None:
     """Leave the processor to others, but not for longer than a fast counter allows."""
     gaps = [
         track.ticks[-1].time_s - track.ticks[-2].time_s for track in tracks if len(track.ticks) > 1
     ]
     if not gaps or min(gaps) > 20 * _NAP_S:
-        clock.sleep(_NAP_S)
+        patience.sleep(_NAP_S)
 
 
 def gather(
@@ -368,17 +358,18 @@ def gather(
         tracks: what to watch.
         done: whether a counter has enough, asked after each of its ticks and before the first.
         lost: told of a counter that can't be read any more.
-        longest_s: no longer than this.
+        longest_s: no longer than this, not counting a time in which the process didn't run.
         clock: the module ``time``, or a test's own.
     """
     open_ = [track for track in tracks if not done(track)]
-    end_s = clock.monotonic() + longest_s
+    patience = Patience(longest_s, clock)
     with prompt():
-        while open_ and (now_s := clock.monotonic()) < end_s:
+        while open_ and patience.lasts():
+            now_s = patience.now_s
             due_s = {track: track.due_s(now_s) for track in open_}
             ready = [track for track in open_ if due_s[track] <= now_s]
             if not ready:
-                clock.sleep(max(0.0, min(min(due_s.values()), end_s) - now_s))
+                patience.sleep(min(due_s.values()) - now_s)
             for track in ready:
                 seen = track.last
                 try:

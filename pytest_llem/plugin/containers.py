@@ -20,7 +20,6 @@ from pytest_llem.plugin.live import LiveLine, uncaptured
 from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.runners.docker.image import Progress
 from pytest_llem.runners.docker.preflight import Host, Use, examine, listed
-from pytest_llem.runners.docker.reaper import labels
 from pytest_llem.runners.docker.settings import Settings, given
 
 __all__ = ["Fetching", "Preflight", "uses"]
@@ -78,7 +77,7 @@ class Preflight:
 
     def _look(self, item: LlemItem) -> _Verdict:
         llem = item.experiment.llem
-        host = Host(detected=llem.choices.detected, labels=labels(results_folder(item.config).name))
+        host = Host(detected=llem.choices.detected)
         found = examine(uses(self._session), host, functools.partial(Fetching, item.config))
         for line in found.notices:
             llem.notice(line)

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
-from pytest_llem.extensions import BACKENDS, RUNNERS, Launch, find, names
+from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.run import Run
 from pytest_llem.records import Failure, Measurement, Verdict
@@ -20,7 +20,8 @@ from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
-from pytest_llem.runners.conversation import converse
+from pytest_llem.runners.docker.settings import given, keeps_engine
+from pytest_llem.runners.workers import Task
 from pytest_llem.study.identity import engine_key
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
@@ -90,6 +91,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
         gap=gap,
+        place=dict(run.workers.place),
     )
     run.keep(turn.study.path, outcome)
     try:
@@ -114,22 +116,33 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
         SideFile(journal.raw_path(*where)) as side_file,
         watching(run.config, experiment, cycle, side_file) as watcher,
     ):
-        launch = Launch(
-            backend=experiment.backend,
-            log=journal.log_path(*where),
-            argument=turn.runner.argument,
-            environment=experiment.env,
-        )
-        loaded = (engine_key(experiment, turn.runner), experiment.worker)
-        idle = run.idles.get(loaded, experiment)
-        transport = find(RUNNERS, turn.runner.mode)().start(launch)
-        measurement = converse(
-            transport, experiment, turn.planned.digest, cycle, watcher, idle=idle
-        )
-        run.idles.keep(loaded, measurement)
+        measurement = run.workers.measure(_task(run, turn), watcher)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
     return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
+
+
+def _task(run: Run, turn: Turn) -> Task:
+    """What is to be done where, in the words of the runners."""
+    experiment, runner = turn.planned.experiment, turn.runner
+    settings = given(turn.study.docker, run.docker)
+    contained = runner.mode == "docker"
+    return Task(
+        experiment=experiment,
+        digest=turn.planned.digest,
+        cycle=turn.cycle,
+        mode=runner.mode,
+        key=(engine_key(experiment, runner), experiment.worker),
+        launch=Launch(
+            backend=experiment.backend,
+            log=run.journal.log_path(turn.file, experiment.id, turn.cycle),
+            argument=runner.argument,
+            environment=experiment.env,
+            image=runner.image,
+            settings=settings,
+        ),
+        keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
+    )
 
 
 def _failure(error: WorkerError) -> Failure:

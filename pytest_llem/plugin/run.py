@@ -9,9 +9,10 @@ import pytest
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
-from pytest_llem.results.idle import IdleStore
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.runners.beside import HostMeters
+from pytest_llem.runners.workers import Workers
 
 __all__ = ["Run", "of"]
 
@@ -24,8 +25,8 @@ class Run:
         rests: gaps between measurements.
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
-        idles: idle power that was measured already.
         carbon: what a joule costs here, by the user's own settings.
+        docker: how containers are run, by the same.
         outcomes: (study file, experiment) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
     """
@@ -34,13 +35,14 @@ class Run:
         """Read the options."""
         self.config = config
         self.rests = Rests(config)
-        self.idles = IdleStore()
-        self.carbon = config.stash[KEY].choices.user.settings.carbon
+        settings = config.stash[KEY].choices.user.settings
+        self.carbon, self.docker = settings.carbon, settings.docker
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
         self._journal: Journal | None = None
+        self._workers: Workers | None = None
 
     @property
     def journal(self) -> Journal:
@@ -50,10 +52,20 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            worker_input = getattr(self.config, "workerinput", {})
-            writer = worker_input.get("workerid", "main")
-            self._journal = Journal(results_folder(self.config), writer)
+            self._journal = Journal(results_folder(self.config), self._writer)
         return self._journal
+
+    @property
+    def workers(self) -> Workers:
+        """The workers of this process."""
+        if self._workers is None:
+            log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
+            self._workers = Workers(HostMeters(log))
+        return self._workers
+
+    @property
+    def _writer(self) -> str:
+        return str(getattr(self.config, "workerinput", {}).get("workerid", "main"))
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
@@ -68,7 +80,9 @@ class Run:
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
 
     def close(self) -> None:
-        """Close the journal."""
+        """End the workers, and close the journal."""
+        if self._workers:
+            self._workers.close()
         if self._journal:
             self._journal.close()
 

@@ -24,6 +24,7 @@ class Outcome:
         finished: when, in UTC, ISO 8601.
         raw: the file of the session's directory that holds every request's times, a line each.
         gap: what came of the rest before it; null where none was due.
+        place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
     """
 
@@ -41,4 +42,5 @@ class Outcome:
     skipped: str | None = None
     raw: str | None = None
     gap: Mapping[str, Any] | None = None
+    place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False

@@ -14,7 +14,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Iterator
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.extensions import Launch
@@ -105,7 +105,9 @@ def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
             # pytest-llem's own are there already.
             if point.dist is not None and point.dist.name != _DISTRIBUTION:
                 found |= _brought(point) | _metadata(point.dist)
-    return _zipped(sorted(found.items()))
+    # Before Python 3.13 a package without __init__.py is seen by the entry of its folder alone.
+    folders = {f"{folder}/" for path in found for folder in PurePosixPath(path).parents}
+    return _zipped(sorted({**dict.fromkeys(folders - {"./"}, b""), **found}.items()))
 
 
 def _zipped(files: Iterable[tuple[str, bytes]]) -> bytes:

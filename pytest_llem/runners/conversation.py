@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,10 +14,11 @@ from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Transport
 from pytest_llem.records import Idle, Measurement
+from pytest_llem.runners.beside import QUESTIONS, HostMeters
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 
-__all__ = ["Listener", "Patience", "Progress", "converse", "signal_name"]
+__all__ = ["Listener", "Patience", "Progress", "Worker", "converse", "signal_name"]
 
 _EXIT_S = 10.0
 _GRACE_S = 30.0
@@ -25,6 +26,7 @@ _LOG_LINES = 40
 _TICK_S = 0.5
 _WAIT_S = 120.0
 """The worker itself waits no longer than a minute for others to leave a GPU."""
+_LOADING = {"start", "wait", "load"}
 _WATCHED = {"warmup", "pilot", "measure", "prefill"}
 
 
@@ -78,30 +80,16 @@ def converse(
     listener: Listener | None = None,
     patience: Patience = Patience(),
     idle: Idle | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Measurement:
     """Have a started worker make one measurement, and end it whatever happens.
 
-    Args:
-        transport: of a worker that nobody has spoken to yet.
-        experiment: what to measure.
-        digest: of the experiment.
-        cycle: from 1.
-        listener: hears of progress and raw series.
-        patience: how long to wait for it.
-        idle: power of the same loaded state, measured lately; the worker need not measure it then.
-
-    Raises:
-        EngineMissing: when the worker has no engine for the backend.
-        WorkerError: when it delivers no measurement, with cause, fix and the end of its log.
+    As :meth:`Worker.measure` for a worker that nobody has spoken to yet. ``clock`` tells seconds;
+    by it the transport waits.
     """
-    conversation = _Conversation(transport, experiment, listener or Listener(), patience)
-    try:
-        measurement = conversation.measurement(digest, cycle, idle)
-    except BaseException:
-        transport.stop(0.0)
-        raise
-    transport.wait(_EXIT_S)
-    transport.stop(0.0)
+    worker = Worker(transport, patience, clock=clock)
+    measurement = worker.measure(experiment, digest, cycle, listener, idle=idle)
+    worker.close()
     return measurement
 
 
@@ -113,30 +101,90 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-class _Conversation:
-    """One request to one worker, with a deadline for each of its parts."""
+class Worker:
+    """A started worker that nobody has spoken to yet: asked for one measurement after another."""
 
     def __init__(
-        self, transport: Transport, experiment: Experiment, listener: Listener, patience: Patience
+        self,
+        transport: Transport,
+        patience: Patience = Patience(),
+        beside: HostMeters | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take over a worker.
+
+        Args:
+            transport: to it.
+            patience: how long to wait for it.
+            beside: meters of this host, for a worker that can't read them itself.
+            clock: in seconds; by it the transport waits.
+        """
         self._transport = transport
-        self._experiment = experiment
-        self._listener = listener
+        self._clock = clock
         self._silence_s = patience.silence_s
+        self._beside = beside
+        self._boot_id: str | None = None
         self._reader = FrameReader()
         self._frames: list[dict[str, Any]] = []
         self._phase = "start"
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
-        self._requested = False
+        self._requested = self._kept = False
         self._limit_s = patience.hello_s
         self._deadline = self._begun + patience.hello_s
         self._heard = self._begun
         self._log_size = 0
+        self._experiment: Experiment
+        self._listener = Listener()
 
-    def measurement(self, digest: str, cycle: int, idle: Idle | None) -> Measurement:
+    def measure(
+        self,
+        experiment: Experiment,
+        digest: str,
+        cycle: int,
+        listener: Listener | None = None,
+        *,
+        idle: Idle | None = None,
+        keep: bool = False,
+    ) -> Measurement:
+        """Have one measurement made; a worker that delivers none is ended.
+
+        Args:
+            experiment: what to measure.
+            digest: of the experiment.
+            cycle: from 1.
+            listener: hears of progress and raw series.
+            idle: power of the same loaded state, measured lately; it need not be measured then.
+            keep: the engine stays loaded for the next measurement, which must share everything
+                that it was built from.
+
+        Raises:
+            EngineMissing: when the worker has no engine for the backend.
+            WorkerError: when it delivers no measurement, with cause, fix and the end of its log.
+        """
+        self._experiment = experiment
+        self._listener = listener or Listener()
+        try:
+            return self._measurement(digest, cycle, idle, keep=keep)
+        except BaseException:
+            self._transport.stop(0.0)
+            raise
+
+    def close(self) -> None:
+        """Have it close its engine, if it kept one, and end."""
+        if self._kept:
+            self._send({"frame": "close"})
+        self._transport.wait(_GRACE_S if self._kept else _EXIT_S)
+        self._transport.stop(0.0)
+
+    def _measurement(
+        self, digest: str, cycle: int, idle: Idle | None, *, keep: bool
+    ) -> Measurement:
         """Handshake, request, and frames until the result."""
-        self._check_hello(self._next())
+        if not self._requested:
+            self._check_hello(self._next())
+        self._phase = "start"
+        self._begun = self._clock()
         self._allow(self._experiment.load_timeout_s)
         request = {
             "frame": "request",
@@ -144,13 +192,18 @@ class _Conversation:
             "digest": digest,
             "cycle": cycle,
             "idle": idle and to_dict(idle),
+            "beside": [] if self._beside is None else list(self._beside.names),
+            "keep": keep,
             "secrets": dict(getattr(self._transport, "secrets", {})),
         }
-        self._transport.send(json.dumps(request).encode() + b"\n")
-        self._requested = True
+        self._send(request)
+        self._requested, self._kept = True, keep
         while (frame := self._next())["frame"] != "result":
             self._take(frame)
         return self._result(frame, digest, cycle)
+
+    def _send(self, frame: Mapping[str, Any]) -> None:
+        self._transport.send(json.dumps(frame).encode() + b"\n")
 
     def _take(self, frame: dict[str, Any]) -> None:
         """Deal with a frame that isn't the result."""
@@ -164,6 +217,8 @@ class _Conversation:
             self._listener.series(frame["requests"])
         elif kind == "series" and isinstance(frame.get("trace"), list):
             self._listener.trace(frame["trace"])
+        elif kind in QUESTIONS and self._beside is not None:
+            self._send(self._beside.answer(frame, self._boot_id))
         elif kind == "error":
             self._raised(frame)
         else:
@@ -172,32 +227,32 @@ class _Conversation:
 
     def _tell(self) -> None:
         done, total = self._counts
-        elapsed_s = time.monotonic() - self._begun
+        elapsed_s = self._clock() - self._begun
         self._listener.progress(
             Progress(phase=self._phase, elapsed_s=elapsed_s, done=done, total=total)
         )
 
     def _allow(self, seconds: float) -> None:
         self._limit_s = seconds
-        self._deadline = time.monotonic() + seconds
+        self._deadline = self._clock() + seconds
 
     def _enter(self, phase: str) -> None:
-        if self._phase == "wait":
-            # Others kept it from loading so far.
-            self._allow(self._experiment.load_timeout_s)
-        elif phase == "wait":
+        if phase == "wait":
             self._allow(max(_WAIT_S, self._experiment.load_timeout_s))
-        elif self._phase == "load":
+        elif phase == "load":
+            # Others may have kept it from loading so far.
+            self._allow(self._experiment.load_timeout_s)
+        elif self._phase in _LOADING:
             # One limit for all that follows, as the user wrote it.
             self._allow(self._experiment.timeout_s)
         self._phase = phase
-        self._begun = time.monotonic()
+        self._begun = self._clock()
         self._counts = (0, 0)
 
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""
         while not self._frames:
-            now = time.monotonic()
+            now = self._clock()
             if now > self._deadline:  # also for one who never stops talking
                 self._late()
             data = self._transport.receive(min(self._deadline - now, _TICK_S))
@@ -207,7 +262,7 @@ class _Conversation:
                 continue
             if not data:
                 self._ended()
-            self._heard = time.monotonic()
+            self._heard = self._clock()
             try:
                 self._frames.extend(self._reader.feed(data))
             except (ValueError, RecursionError) as error:
@@ -216,7 +271,7 @@ class _Conversation:
 
     def _check_silence(self) -> None:
         """End a worker that shows no sign of life in a phase that should be full of them."""
-        now = time.monotonic()
+        now = self._clock()
         if (size := self._transport.log_size()) != self._log_size:
             self._log_size, self._heard = size, now
         if self._phase in _WATCHED and now - self._heard > self._silence_s:
@@ -237,6 +292,7 @@ class _Conversation:
                 f"the worker (pytest-llem {hello.get('llem')}) speaks protocol {spoken},"
                 f" this is pytest-llem {__version__} with {OLDEST_PROTOCOL} to {PROTOCOL}",
             )
+        self._boot_id = hello.get("boot_id")
         versions = hello.get("versions") or {}
         if not isinstance(versions, dict):
             self._fail("protocol", f"the worker's hello names no versions: {versions!r:.80}")
@@ -283,7 +339,7 @@ class _Conversation:
     def _late(self) -> NoReturn:
         fix = "see what keeps the interpreter from starting: the log, the disk, other processes"
         if self._requested:
-            name = "load_timeout_s" if self._phase in {"start", "wait", "load"} else "timeout_s"
+            name = "load_timeout_s" if self._phase in _LOADING else "timeout_s"
             fix = f"raise {name}, or make the experiment smaller"
         self._fail("timeout", f"no end of {self._phase} within {self._limit_s:g} s", fix)
 

@@ -1,8 +1,10 @@
-"""The worker's protocol: hello, then one request, then phases and a result.
+"""The worker's protocol: hello, then a request, then phases and a result; more, if it says so.
 
 Frames are JSON objects, one a line. Standard output belongs to them alone: what an engine
 prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
-host to worker: ``request``, and ``heartbeat`` and ``cancel`` for the watch process.
+host to worker: ``request``, ``close`` to one that kept its engine, and ``heartbeat`` and ``cancel``
+for the watch process. An engine's worker may also ask for a meter of the host, with
+``meter_request window_start window_stop``; answers are ``meter_ready window_started readings``.
 
 Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
 windows of an engine that runs elsewhere (``beside``).
@@ -27,7 +29,10 @@ from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.beside import boot_id, describe_meters, serve_windows
+from pytest_llem.worker.held import Held
+from pytest_llem.worker.host_meter import Host, host_meters
 from pytest_llem.worker.measure import measure
+from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.secret import take
 
 __all__ = ["main"]
@@ -56,7 +61,7 @@ class Frames:
 
 
 def main(header: Mapping[str, Any]) -> NoReturn:
-    """Be a worker: answer one request, and exit at once.
+    """Be a worker: answer requests, and exit at once.
 
     The engine is closed by then; taking down an interpreter with torch in it would take time for
     nothing.
@@ -68,30 +73,48 @@ def main(header: Mapping[str, Any]) -> NoReturn:
 
 
 def _serve(frames: Frames, header: Mapping[str, Any]) -> int:
-    """Hello, request, result; returns the exit status."""
+    """Hello, requests, results; returns the exit status."""
     try:
         if header["role"] == "meter":
             frames.send("hello", **_about(), meters=describe_meters())
             serve_windows(sys.stdin, frames.send)
             return 0
-        backend = _hello(frames, header)
-        request = json.loads(sys.stdin.readline() or "null")
-        if request is None:
-            return lifeline.LOST
-        take(request.pop("secrets", {}))
-        experiment = from_dict(Experiment, request["experiment"])
-        idle = None if request.get("idle") is None else from_dict(Idle, request["idle"])
-        measurement = measure(
-            experiment, request["digest"], request["cycle"], backend, frames.send, idle
-        )
-        data = to_dict(measurement)
-        frames.send("result", measurement=data, sha256=checksum(data))
+        return _measure_all(frames, _hello(frames, header))
     except Exception as error:
         traceback.print_exc()
         kind = "refused" if isinstance(error, LlemError) else type(error).__name__
         frames.send("error", kind=kind, message=str(error) or type(error).__name__)
         return 1
-    return 0
+
+
+def _measure_all(frames: Frames, backend: Backend) -> int:
+    """Answer requests: one, or as long as the engine is to be kept."""
+    lines = iter(sys.stdin.readline, "")
+    host = Host(frames.send, lines)
+    held = None
+    for line in lines:
+        request = json.loads(line)
+        if request["frame"] == "close":
+            if held is not None:
+                held.close(Phases(frames.send))
+            return 0
+        take(request.pop("secrets", {}))
+        held = held or Held(backend, host_meters(request["beside"], host))
+        idle = None if request["idle"] is None else from_dict(Idle, request["idle"])
+        measurement = measure(
+            from_dict(Experiment, request["experiment"]),
+            request["digest"],
+            request["cycle"],
+            held,
+            frames.send,
+            idle,
+            keep=request["keep"],
+        )
+        data = to_dict(measurement)
+        frames.send("result", measurement=data, sha256=checksum(data))
+        if not request["keep"]:
+            return 0
+    return lifeline.LOST
 
 
 def _hello(frames: Frames, header: Mapping[str, Any]) -> Backend:

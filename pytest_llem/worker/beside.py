@@ -3,10 +3,10 @@
 An engine in a container can't read some counters of its host. There the same program runs a second
 time, on the host and without an engine, and is told of the windows:
 
-    host to worker                       worker to host
-    request {meters, device, count}      ready {domains}
-    window_start {exact}                 window_started
-    window_stop {start_s, end_s}         readings {readings}
+    host to worker                             worker to host
+    meter_request {meter, device, count}       meter_ready {domains, estimates, reason}
+    window_start {meter, exact}                window_started
+    window_stop {meter, start_s, end_s}        readings {readings}
     close
 
 Times are the engine's, of the monotonic clock. All processes on one kernel share that clock. The
@@ -16,13 +16,12 @@ hellos name the boot that workers live in, and the host joins them only where it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pytest_llem.errors import LlemError
 from pytest_llem.extensions import METERS, Meter, Target, find, names
-from pytest_llem.records import Reading
 from pytest_llem.wire import to_dict
 
 __all__ = ["boot_id", "describe_meters", "serve_windows"]
@@ -81,38 +80,40 @@ def serve_windows(lines: Iterable[str], send: Callable[..., None]) -> None:
 
 
 class _Desk:
-    """The meters, and the window that is open."""
+    """The meters, and the windows that are open."""
 
     def __init__(self) -> None:
-        self._meters: list[Meter] = []
-        self._tokens: list[tuple[Meter, Any]] | None = None
+        self._meters: dict[str, Meter] = {}
+        self._tokens: dict[str, Any] = {}
 
     def answer(self, frame: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        kind = frame["frame"]
-        if kind == "request":
-            return "ready", {"domains": self._open(frame)}
-        if kind == "window_start":
-            self._tokens = [(meter, meter.start(exact=frame["exact"])) for meter in self._meters]
+        kind, name = frame["frame"], frame.get("meter")
+        if kind == "meter_request" and isinstance(name, str):
+            return "meter_ready", self._open(
+                name, Target(device=frame["device"], count=frame["count"])
+            )
+        if kind == "window_start" and name in self._meters:
+            self._tokens[name] = self._meters[name].start(exact=frame["exact"])
             return "window_started", {}
-        if kind == "window_stop" and self._tokens is not None:
-            return "readings", {"readings": self._stop(frame["start_s"], frame["end_s"])}
+        if kind == "window_stop" and name in self._tokens:
+            meter, token = self._meters[name], self._tokens.pop(name)
+            found = meter.stop(token, frame["start_s"], frame["end_s"])
+            return "readings", {"readings": [to_dict(reading) for reading in found]}
         raise LlemError(f"a meter can't answer {kind!r:.40} now")
 
-    def _open(self, frame: Mapping[str, Any]) -> dict[str, list[str]]:
-        self.close()
-        target = Target(device=frame["device"], count=frame["count"])
-        wanted: Sequence[str] = frame["meters"]
-        self._meters = [find(METERS, name)(target) for name in wanted]
-        return {meter.name: list(meter.domains) for meter in self._meters}
-
-    def _stop(self, start_s: float, end_s: float) -> list[dict[str, Any]]:
-        tokens, self._tokens = self._tokens or [], None
-        found: list[Reading] = []
-        for meter, token in reversed(tokens):
-            found.extend(meter.stop(token, start_s, end_s))
-        return [to_dict(reading) for reading in found]
+    def _open(self, name: str, target: Target) -> dict[str, Any]:
+        if name in self._meters:
+            self._meters.pop(name).close()
+            self._tokens.pop(name, None)
+        meter: Meter = find(METERS, name)(target)
+        self._meters[name] = meter
+        return {
+            "domains": list(meter.domains),
+            "estimates": meter.estimates,
+            "reason": meter.reason,
+        }
 
     def close(self) -> None:
-        self._tokens = None
+        self._tokens.clear()
         while self._meters:
-            self._meters.pop().close()
+            self._meters.popitem()[1].close()

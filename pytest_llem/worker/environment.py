@@ -38,5 +38,4 @@ def testbed(device: str, meters: Sequence[Meter]) -> dict[str, Any]:
         "cpus": cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "meters": {meter.name: list(meter.domains) for meter in meters},
-        "worker": "fresh",
     }

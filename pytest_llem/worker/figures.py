@@ -27,7 +27,7 @@ def figures(
     """The value of every metric, or null with the reason.
 
     Args:
-        windows: of all phases; ``load`` and ``measure`` must be there.
+        windows: of all phases; ``measure`` must be there.
         timings: of the measured requests.
         facts: counts of the same requests.
         slo: what a request must keep to, to count for goodput.
@@ -41,7 +41,11 @@ def figures(
     found["goodput_per_s"] = goodput(window.duration_s, timings, slo)
     found |= energies(window, facts, idle, trace)
     found["duration_s"] = Figure(value=window.duration_s)
-    found["load_s"] = Figure(value=by_phase["load"].duration_s)
+    found["load_s"] = (
+        Figure(value=by_phase["load"].duration_s)
+        if "load" in by_phase
+        else null("the engine was loaded for an earlier measurement").figure
+    )
     found["peak_memory_bytes"] = (
         null("the engine can't tell its peak memory on this system").figure
         if facts.peak_memory_bytes is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -11,12 +10,13 @@ from typing import Protocol
 from pytest_llem.extensions import Completion, Engine, Workload
 from pytest_llem.records import Figure, Window
 
-__all__ = ["Emit", "Repeater", "Run", "Windows", "per_run", "progress"]
+__all__ = ["Clock", "Emit", "Repeater", "Run", "Windows", "per_run", "progress"]
 
 Emit = Callable[..., None]
 """Sends a frame: its kind, then its fields by name."""
 
 Clock = Callable[[], float]
+"""Tells the time in seconds."""
 
 _PROGRESS_EVERY_S = 0.5
 
@@ -41,6 +41,9 @@ class Windows(Protocol):
     """Times phases and reads the meters around them: :class:`~.measure.Phases`."""
 
     windows: list[Window]
+
+    def clock(self) -> float:
+        """The time in seconds, by the clock that times the windows."""
 
     def phase(self, name: str, exact: bool | None = None) -> AbstractContextManager[None]:
         """A window around the body, which becomes the last of ``windows``."""
@@ -82,10 +85,12 @@ class Repeater:
         windows: Windows,
         emit: Emit,
         draw: Callable[[int], Workload],
-        clock: Clock = time.monotonic,
     ) -> None:
-        """Take what runs, what brackets it, and what draws the requests of a repeat's number."""
-        self.clock = clock
+        """Take what runs, what brackets it, and what draws the requests of a repeat's number.
+
+        The time is told by the clock of the windows.
+        """
+        self.clock = windows.clock
         self.windows = windows
         self._engine = engine
         self._emit = emit

@@ -26,7 +26,7 @@ class Bench:
     Attributes:
         facts: what the engine says of itself.
         no_meter: why there is no energy, should no meter read the device.
-        loaded_s: time of the monotonic clock at which ``timeout_s`` began.
+        loaded_s: time of the windows' clock at which ``timeout_s`` began.
     """
 
     experiment: Experiment

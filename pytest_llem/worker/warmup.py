@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 
 from pytest_llem.experiment import Experiment, Warmup
@@ -32,7 +31,7 @@ def warm_up(
     requests: Workload,
     engine: Engine,
     vocab_size: int,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float],
 ) -> tuple[WarmUp, tuple[str, ...]]:
     """Make warm-up requests batch by batch; returns what came of it, and warnings.
 

@@ -112,4 +112,5 @@ def marked(token: str) -> list[psutil.Process]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
+    monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
     return Project(pytester, monkeypatch)

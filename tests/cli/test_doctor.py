@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_llem.cli.check import Check, as_json, as_text, is_well
-from pytest_llem.cli.containers import check_docker, check_toolkit
+from pytest_llem.cli.containers import check_containers
 from pytest_llem.cli.doctor import check_results
 from pytest_llem.cli.engines import ask
 from pytest_llem.cli.machine import (
@@ -24,8 +25,11 @@ from pytest_llem.cli.machine import (
 )
 from pytest_llem.cli.meters import judge_meters
 from pytest_llem.runners.detect import Detected
+from pytest_llem.runners.docker.daemon import Daemon as Docker
+from pytest_llem.runners.docker.errors import translate
 from pytest_llem.worker.beside import describe_meters
 from tests.fakes import ScriptedTransport
+from tests.rig.docker.daemon import Daemon
 from tests.rig.fixtures import MakePowercap
 from tests.rig.powercap import Zone, packages, without_privilege
 
@@ -155,7 +159,7 @@ def test_a_worker_that_does_not_say_hello_is_a_problem(
     chunks: list[bytes], status: int | None, words: str
 ) -> None:
     transport = ScriptedTransport(chunks, status=status)
-    row = ask("pytorch", transport, time.monotonic() + 0.05)
+    row = ask("pytorch", transport, 0.05, transport.clock)
     assert row.status == "problem"
     assert words in row.detail
     # Its own package is not to be uninstalled.
@@ -164,10 +168,12 @@ def test_a_worker_that_does_not_say_hello_is_a_problem(
 
 def test_versions_are_shown_and_missing_ones_named() -> None:
     some = b'{"frame": "hello", "versions": {"a": "1", "b": null}, "install": "get b"}\n'
-    row = ask("pytorch", ScriptedTransport([some[:20], some[20:]]), time.monotonic() + 5)
+    transport = ScriptedTransport([some[:20], some[20:]])
+    row = ask("pytorch", transport, 5.0, transport.clock)
     assert row == Check("backend pytorch", "problem", "not installed: b", "get b")
     every = b'{"frame": "hello", "versions": {"a": "1", "b": "2"}}\n'
-    row = ask("pytorch", ScriptedTransport([every]), time.monotonic() + 5)
+    transport = ScriptedTransport([every])
+    row = ask("pytorch", transport, 5.0, transport.clock)
     assert row == Check("backend pytorch", "ok", "a 1, b 2")
 
 
@@ -196,7 +202,8 @@ def rapl_row(monkeypatch: pytest.MonkeyPatch, root: Path) -> Check:
 
 
 def test_rapl_that_can_be_read(powercap: MakePowercap, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = rapl_row(monkeypatch, powercap(packages(2)).root)
+    tree = powercap(packages(2))
+    row, _ = tree.calmly(lambda: rapl_row(monkeypatch, tree.root))
     assert (row.status, row.fix) == ("ok", None)
     assert row.detail == "cpu:0, cpu:1, dram:0, dram:1 (cpu); cpu:0, cpu:1, dram:0, dram:1 (cuda)"
 
@@ -330,32 +337,62 @@ def found(**fields: Any) -> Detected:
     return Detected(**{**dict.fromkeys(names), "accessible": False, **fields})
 
 
+def no_daemon(environ: Mapping[str, str], timeout_s: float) -> Docker:
+    raise translate(OSError("No such file or directory"), "connect", url="unix:///the.sock")
+
+
 @pytest.mark.parametrize(
-    ("detected", "words", "fix"),
+    ("detected", "words"),
     [
-        (found(), "no program docker", None),
-        (found(cli=CLI), "no daemon's socket", "sudo systemctl start docker"),
-        (found(socket=SOCKET), "though there is a socket", None),
-        (found(cli=CLI, socket=SOCKET), "may not use", "sudo usermod -aG docker"),
-        (found(cli=CLI, socket=SOCKET, accessible=True), "docker, socket", None),
-        (found(cli=CLI, remote="ssh://far"), "ssh://far", None),
-        (found(cli=CLI, container=Path("/.dockerenv")), "inside a container", None),
+        (found(), "no program docker on PATH"),
+        (found(container=Path("/.dockerenv")), "this is itself inside a container"),
+        (found(cli=CLI), "/usr/bin/docker, but Docker isn't running at unix:///the.sock"),
+        (found(socket=SOCKET), "Docker isn't running at unix:///the.sock"),
     ],
 )
-def test_docker_is_a_note_whatever_it_lacks(detected: Detected, words: str, fix: str) -> None:
-    row = check_docker(detected)
+def test_a_docker_that_nobody_asked_for_is_a_note(detected: Detected, words: str) -> None:
+    row, _ = check_containers(detected, {}, no_daemon)
     assert row.status == "note"
     assert words in row.detail
-    assert "later version" in row.detail
-    assert (row.fix or "").startswith(fix or "")
-    assert (row.fix is None) == (fix is None)
 
 
-def test_the_toolkit_is_a_note() -> None:
-    assert "not found" in check_toolkit(found()).detail
+def test_a_docker_that_was_asked_for_and_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/no.sock"
+    row, _ = check_containers(found(cli=CLI), {"DOCKER_HOST": url})
+    assert (row.status, row.name) == ("problem", "docker")
+    assert row.detail == f"Docker isn't running at {url}: there is no such socket"
+    assert (row.fix or "").startswith("sudo systemctl start docker")
+
+
+def test_a_context_that_does_not_exist_is_a_problem() -> None:
+    row, _ = check_containers(found(cli=CLI), {"DOCKER_CONTEXT": "no-such-context"})
+    assert row.status == "problem"
+    assert row.detail == "there is no Docker context no-such-context"
+
+
+def test_a_daemon_that_answers_is_named(docker_daemon: Daemon) -> None:
+    docker, toolkit = check_containers(found(), {"DOCKER_HOST": docker_daemon.url})
+    version = docker_daemon.client().version()["Version"]
+    assert docker.status == "ok"
+    assert docker.detail.startswith(f"{version} at {docker_daemon.url}, on host ")
+    assert toolkit.status == "note"
+
+
+def test_the_toolkit_of_another_host_is_not_looked_for_here(remote_daemon: Daemon) -> None:
+    docker, toolkit = check_containers(found(), {"DOCKER_HOST": remote_daemon.url})
+    assert docker.status == "ok"
+    assert toolkit.detail == "not looked for: the daemon is on another host"
+
+
+def test_the_toolkit_is_a_note_where_it_is_missing() -> None:
+    _, row = check_containers(found(), {}, no_daemon)
+    assert (row.status, row.fix) == ("note", None)
+    assert row.detail == "not found; only GPUs in containers need it"
+    _, row = check_containers(found(gpu=Path("/dev/nvidia0")), {}, no_daemon)
+    assert (row.fix or "").startswith("# Install NVIDIA Container Toolkit")
     both = found(toolkit=Path("/usr/bin/nvidia-ctk"), cdi=Path("/etc/cdi/nvidia.yaml"))
-    row = check_toolkit(both)
-    assert row.status == "note"
+    _, row = check_containers(both, {}, no_daemon)
+    assert row.status == "ok"
     assert "/usr/bin/nvidia-ctk and /etc/cdi/nvidia.yaml" in row.detail
 
 

@@ -97,6 +97,19 @@ def test_a_gpu_lost_at_the_third_window(where: str, nvml_rig: NvmlRig) -> None:
     assert_unmeasured(after.readings, reason=LOST)
 
 
+def test_an_error_that_passes_costs_its_window_alone(nvml_rig: NvmlRig) -> None:
+    rig = nvml_rig(settings=SQUARE)
+    with bench(rig) as on:
+        before = on.window(0.3)
+        inject(rig, **{f"err__{READ}": "999,0"})
+        lost = [on.window(0.3), on.window(0.3)]
+        inject(rig, **{f"err__{READ}": "0,0"})
+        after = [on.window(0.3) for _ in range(2)]
+    for one in lost:
+        assert_unmeasured(one.readings, reason="")
+    assert all(one.holds(4) for one in (before, *after))
+
+
 def test_of_several_gpus_one_is_lost(nvml_rig: NvmlRig) -> None:
     rig = nvml_rig(gpus=4, settings={**SQUARE, f"gpu2.err.{READ}": f"15,{BEGIN_S + 1.5}"})
     with bench(rig, gpus=4) as on:
@@ -117,7 +130,8 @@ def test_a_reset_within_the_window(base_mj: float, nvml_rig: NvmlRig) -> None:
         found = on.window(0.8)
         later = on.window(0.3)
     assert_unmeasured(found.readings, reason="the energy counter was reset")
-    assert_unmeasured(later.readings, reason="the energy counter was reset")
+    # Its ticks are found anew for the next window.
+    assert later.holds(4)
 
 
 @pytest.mark.parametrize("before_j", [40, 60, 100, 160, 250])

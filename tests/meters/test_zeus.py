@@ -17,7 +17,7 @@ import pytest
 from pytest_llem.extensions import Target
 from pytest_llem.meters.zeus import Monitor, ZeusMeter
 from pytest_llem.records import Reading
-from pytest_llem.worker.measure import choose_meters
+from pytest_llem.worker.choose import choose_meters
 from tests.builders import experiment
 from tests.fakes import Board, FakeNvml
 from tests.rig.fixtures import NvmlRig

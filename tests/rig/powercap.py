@@ -20,93 +20,28 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
+from tests.rig.lateness import Journal, longest_gap_s
 from tests.rig.truth import Marks, Truth
+from tests.rig.zones import Zone, packages, without_privilege
 
 __all__ = ["Powercap", "Zone", "packages", "without_privilege"]
 
-_CONTROL = "intel-rapl"
 _PROJECT = Path(__file__).parents[2]
 _CHILD = "from tests.rig.powercap import tick_for_parent; tick_for_parent()"
 _WIDTH = 21
 _LATE_MARKS_S = 1.0
 """A mark is published a little after its time: what is older than this will not change."""
 
+_CALM_S = 0.02
+"""Counters that are never older than this are worth measuring."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Zone:
-    """A part of the machine with a counter of its own.
-
-    Attributes:
-        name: ``package-0``, ``core``, ``uncore``, ``dram`` or ``psys``.
-        wave: power under load, see :class:`tests.rig.truth.Wave`.
-        idle_w: power without load.
-        gated: load only between the marks; otherwise at all times.
-        zones: those within it. Their energy is their own: nothing makes it a part of this one's.
-        start_uj: what the counter shows at the epoch.
-        max_range_uj: the highest value; the counter goes on at 0 after it.
-        quantum_uj: it moves in steps of this; 61.03515625 on most of Intel's processors.
-        limit_w: the long-term limit, which stands for the processor's TDP.
-        mode: permissions of ``energy_uj``; the kernel's own are 0o400. They don't bind root: see
-            :func:`without_privilege`, and ``unreadable``.
-        unreadable: reading ``energy_uj`` fails for root too (it is a directory).
-        text: what ``energy_uj`` holds in place of a number.
-        stops_s: seconds after the epoch at which the counter stands still.
-        vanishes_s: seconds after the epoch at which the zone is gone, and all in it.
-        control: the driver; ``intel-rapl-mmio`` shows the same packages a second time.
-    """
-
-    name: str
-    wave: str = "square:30,120,0.2"
-    idle_w: float = 10.0
-    gated: bool = False
-    zones: tuple[Zone, ...] = ()
-    start_uj: int = 0
-    max_range_uj: int = 262_143_328_850
-    quantum_uj: float = 1.0
-    limit_w: float = 200.0
-    mode: int = 0o444
-    unreadable: bool = False
-    text: str | None = None
-    stops_s: float = math.inf
-    vanishes_s: float = math.inf
-    control: str = _CONTROL
-
-
-def packages(
-    count: int = 1, *, dram: bool = True, core: bool = False, like: Zone | None = None
-) -> tuple[Zone, ...]:
-    """Packages of a machine, each with a wave of its own.
-
-    Args:
-        count: how many.
-        dram: each has a zone of memory.
-        core: each has a zone of cores, which are a part of the package.
-        like: what all zones have but name and wave.
-    """
-    like = like or Zone(name="")
-    parts = [("core", "square:20,90,{}")] * core + [("dram", "square:4,15,{}")] * dram
-    made = []
-    for number in range(count):
-        period_s = 0.2 + 0.03 * number
-        inner = tuple(replace(like, name=name, wave=wave.format(period_s)) for name, wave in parts)
-        outer_wave = f"square:30,120,{period_s}"
-        made.append(replace(like, name=f"package-{number}", wave=outer_wave, zones=inner))
-    return tuple(made)
-
-
-def without_privilege(command: Sequence[str]) -> list[str]:
-    """A command for which the permissions of files hold, also where tests run as root.
-
-    It stays the same user, who owns the files, so that it can still reach everything else.
-    """
-    if os.geteuid() != 0:
-        return list(command)
-    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *command]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +54,7 @@ class _Layout:
     places: dict[str, Path]
     epoch_ns: int
     tick_s: float
+    journal: Path
 
     @property
     def epoch_s(self) -> float:
@@ -214,6 +150,7 @@ class Powercap:
             places={key: devices / place for key, place, _ in numbered},
             epoch_ns=time.monotonic_ns(),
             tick_s=tick_s,
+            journal=folder / "ticking",
         )
         self.root.mkdir(parents=True)
         for key in self._layout.zones:
@@ -232,6 +169,11 @@ class Powercap:
     def zones(self) -> dict[str, Zone]:
         """All zones by their names in the kernel, also those that have vanished."""
         return dict(self._layout.zones)
+
+    @property
+    def child(self) -> int | None:
+        """Number of the process that ticks, if there is one."""
+        return self._child.pid if self._child else None
 
     @property
     def epoch_ns(self) -> int:
@@ -270,6 +212,29 @@ class Powercap:
     def energy(self, key: str, start_s: float, end_s: float) -> float:
         """Joules that a zone used between two times."""
         return self.truth(key).energy(start_s, end_s)
+
+    def longest_gap_s(self, start_s: float, end_s: float) -> float:
+        """How long the ticking process didn't tick at a stretch that touches a span of time.
+
+        So old may counters have been there; 0 where that was never more than a few milliseconds.
+        """
+        if not self._layout.journal.exists():
+            return 0.0  # nothing ticks by itself
+        return longest_gap_s(self._layout.journal, start_s, end_s)
+
+    def calmly(self, measure: Callable[[], _T], tries: int = 5) -> tuple[_T, float]:
+        """What is measured in real time, tried again where counters stood still meanwhile.
+
+        Returns:
+            What was measured last, and :meth:`longest_gap_s` over that time.
+        """
+        for _ in range(tries):
+            start_s = time.monotonic()
+            found = measure()
+            gap_s = self.longest_gap_s(start_s, time.monotonic())
+            if gap_s < _CALM_S:
+                break
+        return found, gap_s
 
     def last_tick(self, key: str, time_s: float) -> float:
         """Time of a zone's last tick at or before a time."""
@@ -368,11 +333,13 @@ def tick_for_parent() -> None:
         # A meter that reads without a pause, and may ask to run at once, must not keep us waiting:
         # a real counter is hardware.
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
+    journal = Journal(layout.journal, time.monotonic())
     ticker.write(time.monotonic())  # whoever waits for the next line finds no old value
     sys.stdout.write("ticking\n")
     sys.stdout.flush()
     while os.getppid() == parent:
         now_s = time.monotonic()
+        journal.act(now_s)
         ticker.write(now_s)
         next_s = (
             layout.epoch_s + math.ceil((now_s - layout.epoch_s) / layout.tick_s) * layout.tick_s

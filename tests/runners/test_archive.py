@@ -16,7 +16,7 @@ import pytest
 import pytest_llem
 from pytest_llem.experiment import Decoding, Lognormal, LognormalShape, Poisson, Prompts, Slo
 from pytest_llem.extensions import BACKENDS, METERS
-from pytest_llem.runners.archive import bootstrap, build
+from pytest_llem.runners.archive import bootstrap, build, build_for
 from pytest_llem.wire import to_dict
 from pytest_llem.worker.workload import measured
 from tests.builders import experiment
@@ -166,3 +166,110 @@ def test_the_first_program_fits_the_command_line() -> None:
     # Linux allows 128 KiB for one argument.
     assert len(bootstrap().encode()) < 128 * 1024
     assert "\0" not in bootstrap()
+
+
+# --- for images, which have nothing of ours ------------------------------------------------------
+
+
+def distribution(folder: Path, name: str, modules: dict[str, str], points: str) -> None:
+    """Install a distribution with an entry point; its record lists its modules."""
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(points)
+    rows = [f"{name}-1.0.dist-info/METADATA,,", "../../../bin/tool,,"]
+    for path, text in modules.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        rows.append(f"{path},,")
+    (about / "RECORD").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Distributions of all shapes, each with a backend; none of them can be imported yet."""
+    folder = tmp_path / "site"
+    point = "[pytest_llem.backends]\n{} = {}\n"
+    distribution(folder, "one-file", {"one_file.py": "B = 1\n"}, point.format("one", "one_file:B"))
+    package = {"pkg_a/__init__.py": "", "pkg_a/sub/b.py": "B = 2\n", "pkg_a/data.json": "{}"}
+    package |= {"pkg_a/fast.so": "binary", "helper_a.py": ""}
+    distribution(folder, "a_package", package, point.format("package", "pkg_a.sub.b:B"))
+    shared = {"space/mine/__init__.py": "B = 3\n", "space/mine/c.py": ""}
+    distribution(folder, "in-space", shared, point.format("spaced", "space.mine:B"))
+    distribution(
+        folder, "in_space_too", {"space/other.py": "B = 4\n"}, point.format("x", "space.other:B")
+    )
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+def sent(*backends: str) -> set[str]:
+    """What is sent beside what every worker is sent."""
+    content = build_for.__wrapped__(frozenset((BACKENDS, name) for name in backends))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+        return names - set(members())
+
+
+METADATA = ("METADATA", "entry_points.txt")
+_VERSION = importlib.metadata.version("nvidia-ml-py")
+NVML = {"pynvml.py", *(f"nvidia_ml_py-{_VERSION}.dist-info/{name}" for name in METADATA)}
+
+
+def test_the_bindings_of_nvml_go_to_every_image() -> None:
+    assert sent() == NVML
+
+
+@pytest.mark.parametrize(
+    ("backend", "files"),
+    [
+        ("one", {"one_file.py", "one_file-1.0.dist-info/"}),
+        (
+            "package",
+            {
+                *("pkg_a/__init__.py", "pkg_a/sub/b.py", "pkg_a/data.json", "helper_a.py"),
+                "a_package-1.0.dist-info/",
+            },
+        ),
+        ("spaced", {"space/mine/__init__.py", "space/mine/c.py", "in_space-1.0.dist-info/"}),
+        ("x", {"space/other.py", "in_space_too-1.0.dist-info/"}),
+        ("pytorch", set()),
+        ("nobodys", set()),
+    ],
+)
+def test_a_third_partys_distribution_is_sent_whole_and_no_other(
+    others: Path, backend: str, files: set[str]
+) -> None:
+    found = sent(backend) - NVML
+    metadata = {name.partition("/")[0] + "/" for name in found if ".dist-info/" in name}
+    assert {name for name in found if ".dist-info/" not in name} | metadata == files
+
+
+def test_what_was_sent_is_found_where_there_is_nothing_else(others: Path, tmp_path: Path) -> None:
+    path = tmp_path / "archive.zip"
+    path.write_bytes(build_for(frozenset({(BACKENDS, "package"), (BACKENDS, "x")})))
+    program = f"""
+        from pytest_llem.extensions import find, names
+        others = [name for name in names({BACKENDS!r}) if name != "pytorch"]
+        print([(name, find({BACKENDS!r}, name)) for name in others])
+        import pynvml, importlib.metadata
+        print(importlib.metadata.version("nvidia-ml-py") != "")
+    """
+    assert python(path, program).splitlines() == ["[('package', 2), ('x', 4)]", "True"]
+
+
+def test_without_a_record_the_module_itself_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As an installation for development leaves it.
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "third_party"))
+    found = sent("fake") - NVML
+    assert "llem_fake.py" in found
+    assert found == {"llem_fake.py", *(f"llem_fake-1.0.dist-info/{n}" for n in METADATA)}
+
+
+def test_equal_packages_give_equal_archives(others: Path) -> None:
+    chosen = frozenset({(BACKENDS, "package"), (BACKENDS, "spaced")})
+    assert build_for.__wrapped__(chosen) == build_for.__wrapped__(chosen)

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
-import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
-from pytest_llem.extensions import Transport
 from pytest_llem.records import Idle, IdlePower, Measurement
 from pytest_llem.runners.conversation import Listener, Patience, Progress, converse
-from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
-from tests.builders import DIGEST, UNHURRIED, experiment, measurement
+from tests.builders import DIGEST, experiment, measurement
 from tests.fakes import ScriptedTransport
-
-# --- frames --------------------------------------------------------------------------------
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    # no lone surrogates: JSON has them, UTF-8 hasn't
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-FRAMES = st.builds(
-    lambda name, fields: {**fields, "frame": name},
-    st.text(),
-    st.dictionaries(st.text(max_size=5), JSON, max_size=3),
-)
 
 
 def line(frame: str, **fields: Any) -> bytes:
@@ -49,81 +25,9 @@ def line(frame: str, **fields: Any) -> bytes:
     return json.dumps({"frame": frame, **fields}).encode() + b"\n"
 
 
-def read(*chunks: bytes) -> list[dict[str, Any]]:
-    reader = FrameReader()
-    return [frame for chunk in chunks for frame in reader.feed(chunk)]
-
-
-@UNHURRIED
-@given(st.lists(FRAMES, max_size=4), st.booleans(), st.data())
-def test_any_split_of_the_stream_gives_the_same_frames(
-    frames: list[dict[str, Any]], ascii_only: bool, data: st.DataObject
-) -> None:
-    stream = b"".join(json.dumps(f, ensure_ascii=ascii_only).encode() + b"\n" for f in frames)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    edges = [0, *cuts, len(stream)]
-    chunks = [stream[a:b] for a, b in itertools.pairwise(edges)]
-    assert read(*chunks) == frames
-
-
-def test_a_frame_is_given_only_when_it_is_complete() -> None:
-    assert read(b'{"frame": "a"}') == []
-    assert read(b'{"frame": "a"}', b"\n") == [{"frame": "a"}]
-
-
-def test_the_frames_before_a_wrong_line_are_given() -> None:
-    frames = FrameReader().feed(line("a") + b"oops\n" + line("b"))
-    assert next(frames) == {"frame": "a"}
-    with pytest.raises(ValueError, match="Expecting value"):
-        next(frames)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"hello",
-        b'{"frame": "a"',
-        b'{"frame": "a"} {"frame": "b"}',
-        b"[]",
-        b'["frame"]',
-        b'"frame"',
-        b"5",
-        b"null",
-        b"{}",
-        b'{"frame": 5}',
-        b'{"frame": null}',
-        b'{"phase": "load"}',
-        b'{"frame": "a", "x": NaN}',
-        b'{"frame": "a", "x": Infinity}',
-        b'{"frame": "a", "x": [-Infinity]}',
-        b'{"frame": "\xff"}',
-        b"\x00\x01\x02",
-    ],
-)
-def test_a_line_that_is_no_frame_is_refused(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r"."):
-        read(text + b"\n")
-
-
-def test_a_number_too_large_to_be_finite_is_refused() -> None:
-    with pytest.raises(ValueError, match="not a number that can be reported"):
-        read(b'{"frame": "a", "x": 1e999}\n')
-
-
-def test_a_frame_without_end_is_refused() -> None:
-    chunk = b"x" * (16 * 1024 * 1024)
-    with pytest.raises(ValueError, match="longer than"):
-        read(*[chunk] * 5)
-
-
-# --- conversations -------------------------------------------------------------------------
-
 EXPERIMENT = experiment(load_timeout_s=0.5, timeout_s=0.1)
 MEASUREMENT = measurement()
 RESULT = line("result", measurement=to_dict(MEASUREMENT))
-
-
 PATIENCE = Patience(hello_s=0.5)
 
 
@@ -156,9 +60,9 @@ class Heard(Listener):
 
 
 def talk(
-    transport: Transport, heard: Heard | None = None, patience: Patience = PATIENCE
+    transport: ScriptedTransport, heard: Listener | None = None, patience: Patience = PATIENCE
 ) -> Measurement:
-    return converse(transport, EXPERIMENT, DIGEST, 1, heard, patience)
+    return converse(transport, EXPERIMENT, DIGEST, 1, heard, patience, clock=transport.clock)
 
 
 def failure(transport: ScriptedTransport, patience: Patience = PATIENCE) -> WorkerError:
@@ -200,6 +104,8 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "digest": DIGEST,
         "cycle": 1,
         "idle": None,
+        "beside": [],
+        "keep": False,
         "secrets": {},
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT
@@ -219,13 +125,13 @@ def test_idle_power_that_is_known_comes_with_the_request() -> None:
     power = IdlePower(domain="cpu:0", meter="m", method="counter", power_w=7.0)
     idle = Idle(powers=(power,), duration_s=30.0, age_s=9.0, origin="a c1")
     transport = ScriptedTransport([hello() + RESULT], status=0)
-    converse(transport, EXPERIMENT, DIGEST, 1, idle=idle)
+    converse(transport, EXPERIMENT, DIGEST, 1, idle=idle, clock=transport.clock)
     assert from_dict(Idle, json.loads(transport.sent)["idle"]) == idle
 
 
 def test_phases_need_not_be_listened_to() -> None:
     transport = ScriptedTransport([hello(), line("phase", phase="load"), RESULT], status=0)
-    assert converse(transport, EXPERIMENT, DIGEST, 1) == MEASUREMENT
+    assert talk(transport) == MEASUREMENT
 
 
 def test_a_worker_that_is_slow_to_exit_is_stopped_all_the_same() -> None:
@@ -273,6 +179,16 @@ def test_an_engine_that_is_not_there_is_named_with_the_command_that_installs_it(
     )
 
 
+def test_an_engine_that_is_not_in_an_image_is_not_installed_there() -> None:
+    class Contained(ScriptedTransport):
+        about = MappingProxyType({"image": "org/image:1"})
+
+    error = failure(Contained([hello(versions={"torch": None})]))
+    assert isinstance(error, EngineMissing)
+    assert error.message == "backend pytorch: torch not installed in image org/image:1"
+    assert error.fix == "name an image that has it: --llem-runner-pytorch=docker:IMAGE"
+
+
 @pytest.mark.parametrize("versions", [None, {}])
 def test_an_engine_that_needs_nothing_is_there(versions: Any) -> None:
     assert talk(ScriptedTransport([hello(versions=versions), RESULT], status=0)) == MEASUREMENT
@@ -291,6 +207,23 @@ def test_what_the_worker_refuses_is_told_in_its_words() -> None:
     refusal = line("error", kind="refused", message="no cuda here")
     error = failure(ScriptedTransport([hello(), refusal], log="a\nb"))
     assert (error.kind, error.message, error.log_tail) == ("refused", "no cuda here", "a\nb")
+
+
+def test_what_the_worker_refuses_may_come_with_what_mends_it() -> None:
+    refusal = line("error", kind="refused", message="too old", fix="take a newer one")
+    error = failure(ScriptedTransport([refusal]))
+    assert (error.message, error.fix) == ("too old", "take a newer one")
+
+
+def test_a_place_that_knows_why_a_worker_ended_is_asked() -> None:
+    class Knowing(ScriptedTransport):
+        def why_ended(self) -> tuple[str, str]:
+            assert not self.stops
+            return "the roof fell in", "build a new one"
+
+    error = failure(Knowing([hello()], status=1))
+    assert (error.kind, error.fix) == ("crashed", "build a new one")
+    assert error.message == "the worker ended in start without a result: the roof fell in"
 
 
 def test_what_the_engine_raises_is_told_with_the_phase() -> None:
@@ -446,7 +379,7 @@ def test_a_user_who_interrupts_ends_the_worker() -> None:
 
     transport = ScriptedTransport([hello(), line("phase", phase="load")])
     with pytest.raises(KeyboardInterrupt):
-        converse(transport, EXPERIMENT, DIGEST, 1, Interrupt())
+        talk(transport, Interrupt())
     assert transport.stops
 
 
@@ -468,7 +401,7 @@ def test_a_wait_for_others_takes_nothing_of_the_time_to_load() -> None:
     class Waiting(ScriptedTransport):
         def receive(self, timeout_s: float) -> bytes | None:
             if len(self._chunks) == 1:
-                time.sleep(0.6)  # longer than loading may take
+                self.now_s += 0.6  # longer than loading may take
             return super().receive(timeout_s)
 
     heard = Heard()
@@ -499,13 +432,15 @@ def test_a_line_in_the_log_is_a_sign_of_life() -> None:
     error = failure(
         Chatty([hello(), line("phase", phase="measure")]), Patience(hello_s=5, silence_s=0.02)
     )
-    assert error.message == "no end of measure within 0.5 s"
+    assert error.message == "no end of measure within 0.1 s"
 
 
 def test_a_worker_that_never_stops_talking_is_too_late_all_the_same() -> None:
     class Flood(ScriptedTransport):
         def receive(self, timeout_s: float) -> bytes | None:
-            return super().receive(timeout_s) if self._chunks else line("progress", done=1, total=2)
+            if not self._chunks:
+                self._chunks.append(line("progress", done=1, total=2))
+            return super().receive(timeout_s)
 
     error = failure(Flood([hello()]))
     assert error.message == "no end of start within 0.5 s"

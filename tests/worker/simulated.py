@@ -55,7 +55,7 @@ class Lab:
                 seed=0,
             )
 
-        return Repeater(self, self, emit, draw, clock=lambda: self.now_s)
+        return Repeater(self, self, emit, draw)
 
     def energy(
         self, power_w: float = 10.0, edge_j: float = 0.0, noise_j: float = 0.0
@@ -69,6 +69,9 @@ class Lab:
         return read
 
     # --- windows ---------------------------------------------------------------------------
+
+    def clock(self) -> float:
+        return self.now_s
 
     @contextlib.contextmanager
     def phase(self, name: str, exact: bool | None = None) -> Iterator[None]:

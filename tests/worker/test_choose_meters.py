@@ -10,7 +10,8 @@ import pytest
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.records import Reading
-from pytest_llem.worker.measure import Phases, choose_meters
+from pytest_llem.worker.choose import choose_meters
+from pytest_llem.worker.phases import Phases
 from tests.builders import experiment
 from tests.rig.fixtures import MakePowercap
 from tests.rig.powercap import Zone, packages
@@ -77,6 +78,7 @@ def test_memory_that_cannot_be_read_changes_no_other_figure(
     broken = Zone(name="dram", unreadable=True)
     tree = powercap([Zone(name=package.name, wave="const:80", zones=(broken,))])
     monkeypatch.setenv("LLEM_POWERCAP", str(tree.root))
-    energies = {reading.domain: reading.energy_j for reading in readings(experiment())}
+    found, _ = tree.calmly(lambda: readings(experiment()))
+    energies = {reading.domain: reading.energy_j for reading in found}
     assert list(energies) == ["cpu:0", "dram:0"]
     assert energies["dram:0"] is None

@@ -14,6 +14,7 @@ from pytest_llem.gpus import look
 from pytest_llem.records import Measurement
 from pytest_llem.wire import from_dict, to_dict
 from pytest_llem.worker.conditions import Conditions
+from pytest_llem.worker.held import Held
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.surroundings import send_trace
 from tests.builders import DIGEST, completion, experiment, timing, window
@@ -235,7 +236,7 @@ def made(
         given,
         DIGEST,
         1,
-        backend,  # type: ignore[arg-type]
+        Held(backend),  # type: ignore[arg-type]
         lambda kind, **data: frames.append((kind, data)),
     )
     return found, frames

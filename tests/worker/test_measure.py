@@ -11,6 +11,7 @@ from pytest_llem.experiment import Experiment, Prompts, Slo, Uniform, Warmup
 from pytest_llem.extensions import Abilities, Completion, EngineFacts, Workload
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Idle, IdlePower, Measurement, Precision, WarmUp
+from pytest_llem.worker.held import Held
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.workload import asked_lengths, measured, warmup
 from tests.builders import DIGEST, completion, experiment, timing
@@ -80,7 +81,7 @@ def made(
     def emit(kind: str, **data: Any) -> None:
         frames.append((kind, data))
 
-    found = measure(given, DIGEST, 2, backend, emit, known)
+    found = measure(given, DIGEST, 2, Held(backend), emit, known)
     return found, backend.engine, frames
 
 

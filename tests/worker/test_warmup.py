@@ -32,7 +32,7 @@ def warmed(
     given = experiment(warmup=wanted, prompts=prompts, batch_size=batch_size)
     requests = workload.warmup(given, 1000)
     assert requests is not None
-    found, said = warm_up(given, requests, lab, 1000, clock=lambda: lab.now_s)
+    found, said = warm_up(given, requests, lab, 1000, lab.clock)
     return found, said, lab
 
 

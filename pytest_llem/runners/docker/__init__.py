@@ -8,15 +8,11 @@ image        images: looked at, fetched with progress
 preflight    whether containers work here, before the first measurement
 order        what a container is created with: pure
 stream       the worker's standard streams through the daemon
+attached     a worker at the other end of a stream: what containers and execs have in common
 container    a worker in a container of its own: the transport
 persistent   a container kept for a backend, its health and restarts
 reaper       labels, and the removal of what dead sessions left
+guardian     a process that removes what a killed session was about to start
 models       how a model gets into a container
 runner       all of it together: the runner ``docker``
 """
-
-from __future__ import annotations
-
-from pytest_llem.runners.docker.runner import DockerRunner
-
-__all__ = ["DockerRunner"]

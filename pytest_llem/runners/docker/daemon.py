@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.errors import ContainerError
-from pytest_llem.runners.docker.errors import translated
+from pytest_llem.runners.docker.errors import translate, translated
 
 if TYPE_CHECKING:
     import docker
@@ -105,28 +105,32 @@ def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_
     """
     docker = _package()
     url = environ.get("DOCKER_HOST") or _of_context(environ.get("DOCKER_CONTEXT"))
+    _knock(url, timeout_s)
     with translated("connect", url=url):
-        _knock(url, timeout_s)
-        client = docker.from_env(environment=dict(environ), timeout=int(timeout_s))
-        client.ping()
+        client = docker.from_env(environment=dict(environ), timeout=timeout_s)
+        try:
+            client.ping()
+        except BaseException:
+            client.close()
+            raise
     return Daemon(client, url)
 
 
 def _knock(url: str, timeout_s: float) -> None:
-    """Find out about a socket that nobody listens at: docker-py would leave its own open then."""
-    import docker.errors
+    """Look whether somebody listens at a local socket; docker-py would leave its own open.
 
-    path = re.sub(r"^(http\+)?unix:/*", "/", url)
-    if not url.startswith(("unix:", "http+unix:", "/")):
+    Raises:
+        ContainerError: when nobody does.
+    """
+    path = url.removeprefix("unix:").replace("//", "/", 1) if url.startswith("unix:") else url
+    if not path.startswith("/") or not hasattr(socket, "AF_UNIX"):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours:
-        ours.settimeout(timeout_s)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as knocking:
+        knocking.settimeout(timeout_s)
         try:
-            ours.connect(path)
+            knocking.connect(path)
         except OSError as error:
-            # As docker-py says it.
-            text = f"Error while fetching server API version: ('Connection aborted.', {error!r})"
-            raise docker.errors.DockerException(text) from error
+            raise translate(error, "connect", url=url) from error
 
 
 def _package() -> Any:

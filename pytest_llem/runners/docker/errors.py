@@ -131,12 +131,13 @@ def _told(about: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _groups(whole: str, match: re.Match[str]) -> dict[str, str]:
-    """Groups of an expression, as Docker wrote them; ``absolute`` is a command too."""
+    """Groups of an expression, as Docker wrote them; a command has several."""
     found = {
         name: whole[slice(*match.span(name))] for name, text in match.groupdict().items() if text
     }
-    if "absolute" in found:
-        found["command"] = found["absolute"]
+    for name in ("absolute", "by_init"):
+        if name in found:
+            found["command"] = found.pop(name)
     return {name: said(text) for name, text in found.items()}
 
 

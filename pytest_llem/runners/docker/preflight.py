@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +22,10 @@ from pytest_llem.runners.detect import Detected
 from pytest_llem.runners.docker.cuda import COMPATIBILITY, needs
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import cdi_devices
+from pytest_llem.runners.docker.guardian import Guardian
 from pytest_llem.runners.docker.image import Image, Progress, ensure
 from pytest_llem.runners.docker.probe import Probe, probe
+from pytest_llem.runners.docker.reaper import labels
 from pytest_llem.runners.docker.sayings_container import INSTALL_TOOLKIT
 
 __all__ = [
@@ -90,12 +93,10 @@ class Host:
     Attributes:
         detected: what the file system says of Docker and the toolkit.
         environ: says where the daemon is, and PATH.
-        labels: of probe containers.
     """
 
     detected: Detected
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +140,7 @@ def examine(
         return Verdict(issues=tuple(issues), notices=tuple(notices))
     with contextlib.closing(daemon):
         if not issues:
-            for use in uses:
-                issues += _check_image(daemon, use, host, fetching)
+            issues = _check_images(daemon, uses, fetching)
     return Verdict(issues=tuple(dict.fromkeys(issues)), notices=tuple(notices))
 
 
@@ -168,7 +168,7 @@ def check_daemon(
     remote = host.detected.remote is not None if daemon is None else not daemon.local
     # What this host has says nothing of the daemon's: there the probe container has to tell.
     if gpus and not remote:
-        if not _has_toolkit(host.detected, daemon):
+        if not has_toolkit(host.detected, daemon):
             issues.append(Issue(title="NVIDIA Container Toolkit not found", fix=INSTALL_TOOLKIT))
         issues += _check_smi(host.environ, notices)
     return daemon, issues
@@ -189,7 +189,8 @@ def _wrong_system(daemon: Daemon) -> Issue:
     )
 
 
-def _has_toolkit(detected: Detected, daemon: Daemon | None) -> bool:
+def has_toolkit(detected: Detected, daemon: Daemon | None) -> bool:
+    """Whether something hands GPUs to containers, as far as this host or its daemon tells."""
     if detected.toolkit is not None or detected.cdi is not None:
         return True
     info = daemon.info if daemon is not None else {}
@@ -231,11 +232,19 @@ def _check_smi(environ: Mapping[str, str], notices: list[str]) -> Iterator[Issue
 # --- tier 2: a container of each image -----------------------------------------------------
 
 
+def _check_images(daemon: Daemon, uses: Sequence[Use], fetching: Fetching | None) -> list[Issue]:
+    session = secrets.token_hex(8)
+    # Should this process be killed between a container's creation and its start.
+    guardian = Guardian(session)
+    try:
+        own = labels(session)
+        return [issue for use in uses for issue in _check_image(daemon, use, own, fetching)]
+    finally:
+        guardian.dismiss()
+
+
 def _check_image(
-    daemon: Daemon,
-    use: Use,
-    host: Host,
-    fetching: Fetching | None,
+    daemon: Daemon, use: Use, own: Mapping[str, str], fetching: Fetching | None
 ) -> Iterator[Issue]:
     try:
         with fetching(use.image) if fetching else contextlib.nullcontext() as progress:
@@ -245,21 +254,21 @@ def _check_image(
         yield Issue(title=error.message, fix=error.fix)
         return
     try:
-        found = probe(daemon, image, gpus=bool(use.gpus), labels=host.labels)
+        found = probe(daemon, image, gpus=bool(use.gpus), labels=own)
     except ContainerError as error:
-        yield _refused(daemon, image, host, error)
+        yield _refused(daemon, image, own, error)
         return
     if use.gpus:
         yield from _judge(image, use, found)
 
 
-def _refused(daemon: Daemon, image: Image, host: Host, error: ContainerError) -> Issue:
+def _refused(daemon: Daemon, image: Image, own: Mapping[str, str], error: ContainerError) -> Issue:
     """A probe container that couldn't be started."""
     if error.cause == "driver too old":
         driver = ""
         # NVIDIA's own check aside, the container tells which driver there is.
         with contextlib.suppress(ContainerError):
-            again = probe(daemon, image, gpus=True, labels=host.labels, environment=_UNCHECKED)
+            again = probe(daemon, image, gpus=True, labels=own, environment=_UNCHECKED)
             driver = again.driver
         return _incompatible(image, driver)
     if error.cause in _GPU_CAUSES:

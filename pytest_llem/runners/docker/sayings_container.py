@@ -118,18 +118,18 @@ CREATE_AND_START: tuple[Saying, ...] = (
         "name an image that is made for {platform}",
     ),
     say(
-        ("create",),
-        r"no such image",
-        "no image",
-        "there is no image {image} here",
-        "docker pull {image}",
-    ),
-    say(
         ("pull", "create"),
         r"invalid reference format|invalid repository name|could not parse the repository",
         "bad name",
         "{image} is no name of an image: {words}",
         "write it as docker pull would take it: [registry/]repository[:tag], in lower case",
+    ),
+    say(
+        ("create",),
+        r"no such image",
+        "no image",
+        "there is no image {image} here",
+        "docker pull {image}",
     ),
     say(
         IN,
@@ -163,7 +163,9 @@ CREATE_AND_START: tuple[Saying, ...] = (
     say(
         IN,
         r"exec: \"(?P<command>[^\"]+)\": (executable file not found|stat \S+ no such file)"
-        r"|exec: \"(?P<absolute>[^\"]+)\": no such file",
+        r"|exec: \"(?P<absolute>[^\"]+)\": no such file"
+        # With an init of Docker's in front the container does start, and this is in its log.
+        r"|\[fatal tini \(\d+\)\] exec (?P<by_init>\S+) failed: no such file",
         "no command",
         "{image} has no {command}",
         "name an image that has Python 3 and the engine in it",
@@ -252,7 +254,8 @@ RUN: tuple[Saying, ...] = (
     ),
     say(
         ("run",),
-        r"executable file not found|no such file or directory: unknown",
+        r"executable file not found|no such file or directory: unknown"
+        r"|\[fatal tini \(\d+\)\] exec \S+ failed: no such file",
         "no command",
         "{image} lacks a command: {words}",
         "name an image that has Python 3 and the engine in it",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pytest_llem.study.keys import DockerSettings
 from pytest_llem.wire import to_dict
 
-__all__ = ["Settings", "given"]
+__all__ = ["Settings", "given", "keeps_engine"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +60,8 @@ def given(*sources: DockerSettings) -> dict[str, Any]:
     for source in reversed(sources):
         found |= {key: value for key, value in to_dict(source).items() if value is not None}
     return found
+
+
+def keeps_engine(said: Mapping[str, Any]) -> bool:
+    """Whether containers are kept, and engines in them."""
+    return Settings.of(said).strategy == "persistent"

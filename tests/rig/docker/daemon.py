@@ -39,6 +39,8 @@ INSTALL = "apt-get install -y --no-install-recommends docker.io iproute2"
 _PROGRAMS = ("dockerd", "containerd", "runc", "ip", "unshare", "nsenter", "mount")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCRIPT = Path(__file__).with_name("daemon.sh")
+_CONFIG = '{"features": {"containerd-snapshotter": false}}'
+"""Later daemons keep images elsewhere, and want all layers of each that they load."""
 _LONGEST_SOCKET = 107
 """Of a Unix socket's path, in bytes: ``sockaddr_un``."""
 
@@ -102,8 +104,9 @@ class Daemon:
     ) -> None:
         self.folder = folder.resolve()
         self.socket = self.folder / "docker.sock"
-        if len(os.fsencode(self.socket)) > _LONGEST_SOCKET:
-            raise DockerUnavailable(f"too long for a socket: {self.socket}; use a shorter folder")
+        longest = self.folder / "exec" / "containerd" / "containerd.sock.ttrpc"
+        if len(os.fsencode(longest)) > _LONGEST_SOCKET:
+            raise DockerUnavailable(f"too long for a socket: {longest}; use a shorter folder")
         self.name = "llem" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:8]
         self.port = _free_port() if tcp == 0 else tcp
         self.log = self.folder / "dockerd.log"
@@ -113,11 +116,11 @@ class Daemon:
         self._clients: list[docker.DockerClient] = []
         for part in ("data", "bin"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
-        (self.folder / "daemon.json").write_text("{}")
+        (self.folder / "daemon.json").write_text(_CONFIG)
         self.driver = Driver(self.folder / "driver")
         """The GPUs, for all containers of this daemon."""
-        if gpus:
-            install_hook(self.folder / "bin", self.driver)
+        self._gpus = gpus
+        self._install_hook()
 
     def __enter__(self) -> Daemon:
         self.start()
@@ -286,6 +289,7 @@ class Daemon:
         if self._process is None:
             self.start()
         self.resume()
+        self._install_hook()
         self.hook_works()
         self.driver.renew()
         with contextlib.closing(self._connected()) as client:
@@ -321,6 +325,10 @@ class Daemon:
     def hook_works(self) -> None:
         """The end of :meth:`hook_fails`."""
         self.driver.failure.unlink(missing_ok=True)
+
+    def _install_hook(self) -> None:
+        if self._gpus:
+            install_hook(self.folder / "bin", self.driver)
 
     def remove_hook(self) -> None:
         """Uninstall the toolkit; a daemon that is running has seen it before."""

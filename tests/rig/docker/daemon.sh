@@ -1,7 +1,7 @@
 #!/bin/sh
-# The first process of a daemon's own PID and mount namespaces. Whatever ends it, the kernel ends the
-# containers with it and takes the mounts back. Its standard input is a lifeline: the daemon is asked
-# to stop when the test that opened it is gone.
+# The first process of a daemon's own PID and mount namespaces. Whatever ends it, the kernel ends
+# the containers with it and takes the mounts back. Its standard input is a lifeline: the daemon is
+# asked to stop when the test that opened it is gone.
 #
 #   daemon.sh DOCKERD-ARGUMENT...
 #   FOLDER   the daemon's own             NAME    of its bridge and its control group

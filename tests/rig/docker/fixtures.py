@@ -31,7 +31,7 @@ __all__ = [
     "plain_daemon",
     "registry",
     "remote_daemon",
-    "torch_image",
+    "torch_daemon",
 ]
 
 _CACHE = Path(__file__).parents[3] / "build" / "docker"
@@ -59,8 +59,18 @@ def _unavailable(why: str) -> None:
     pytest.skip(why)
 
 
+def _memory() -> str | None:
+    """A folder in memory, which knows no waiting for a disk; None where it wouldn't do."""
+    folder = "/dev/shm"
+    if not Path(folder).is_dir():
+        return None
+    about = os.statvfs(folder)
+    room = about.f_bavail * about.f_frsize >= 2 * 2**30
+    return folder if room and not about.f_flag & os.ST_NOEXEC else None
+
+
 @contextlib.contextmanager
-def _daemons(cache: Path) -> Iterator[MakeDaemon]:
+def _daemons(cache: Path, place: str | None) -> Iterator[MakeDaemon]:
     """Daemons in short folders of their own: a socket's path can't be long."""
     with contextlib.ExitStack() as opened:
 
@@ -72,8 +82,9 @@ def _daemons(cache: Path) -> Iterator[MakeDaemon]:
             disk_bytes: int | None = None,
             base: bool = True,
         ) -> Daemon:
-            folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="llem-docker-")))
-            daemon = Daemon(folder / "d", gpus=gpus, tcp=tcp, hidden=hidden, disk_bytes=disk_bytes)
+            temporary = tempfile.TemporaryDirectory(prefix="llem-docker-", dir=place)
+            folder = Path(opened.enter_context(temporary), "d")
+            daemon = Daemon(folder, gpus=gpus, tcp=tcp, hidden=hidden, disk_bytes=disk_bytes)
             try:
                 opened.enter_context(daemon)
             except DockerUnavailable as unavailable:
@@ -99,13 +110,13 @@ def docker_cache() -> Path:
 @pytest.fixture
 def make_daemon(docker_cache: Path) -> Iterator[MakeDaemon]:
     """Daemons that a test breaks."""
-    with _daemons(docker_cache) as make:
+    with _daemons(docker_cache, _memory()) as make:
         yield make
 
 
 @pytest.fixture(scope="session")
 def _docker_daemon(docker_cache: Path, simnvml: Path) -> Iterator[Daemon]:
-    with _daemons(docker_cache) as make:
+    with _daemons(docker_cache, _memory()) as make:
         yield make()
 
 
@@ -118,7 +129,7 @@ def docker_daemon(_docker_daemon: Daemon) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def _plain_daemon(docker_cache: Path) -> Iterator[Daemon]:
-    with _daemons(docker_cache) as make:
+    with _daemons(docker_cache, _memory()) as make:
         yield make(gpus=False)
 
 
@@ -133,7 +144,7 @@ def plain_daemon(_plain_daemon: Daemon) -> Iterator[Daemon]:
 def _remote_daemon(
     docker_cache: Path, simnvml: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Daemon]:
-    with _daemons(docker_cache) as make:
+    with _daemons(docker_cache, _memory()) as make:
         yield make(tcp=0, hidden=[tmp_path_factory.getbasetemp()])
 
 
@@ -151,9 +162,19 @@ def docker_client(docker_daemon: Daemon) -> docker.DockerClient:
 
 
 @pytest.fixture(scope="session")
-def torch_image(_docker_daemon: Daemon) -> str:
-    """An image of ``docker_daemon`` with torch and transformers."""
-    return images.torch_image(_docker_daemon.client())
+def _torch_daemon(docker_cache: Path, simnvml: Path) -> Iterator[Daemon]:
+    # On a disk: there the packages can be linked into the image.
+    with _daemons(docker_cache, None) as make:
+        daemon = make()
+        images.torch_image(daemon.client())
+        yield daemon
+
+
+@pytest.fixture
+def torch_daemon(_torch_daemon: Daemon) -> Iterator[Daemon]:
+    """As :func:`docker_daemon`, with the image ``images.TORCH`` too."""
+    yield _torch_daemon
+    _torch_daemon.renew()
 
 
 @pytest.fixture(scope="session")

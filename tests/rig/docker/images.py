@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BASE",
+    "TORCH",
     "base_image",
     "base_tar",
     "image",
@@ -41,6 +42,8 @@ __all__ = [
 
 BASE = "llem/base:1"
 """What :func:`base_image` is called."""
+TORCH = "llem/torch:1"
+"""What :func:`torch_image` is called."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -91,20 +94,21 @@ def shell_image(client: docker.DockerClient, name: str = "llem/shell:1") -> str:
     return import_image(client, name, rootfs.tar(shell_rootfs()))
 
 
-def torch_image(client: docker.DockerClient, name: str = "llem/torch:1") -> str:
-    """An image with this environment's torch and transformers, and nothing of this project.
+def torch_image(client: docker.DockerClient) -> str:
+    """:data:`TORCH` of a daemon: made where it isn't there.
 
-    Some 900 MB. Where the daemon keeps its images on the same disk, they are not copied but linked
-    into the image's layer: its containers write to their own layers only.
+    It has this environment's torch and transformers, and nothing of this project. They take some
+    900 MB. Where the daemon keeps its images on the same disk, they are not copied but linked into
+    the image's layer: its containers write to their own layers only.
     """
-    if not _is_there(client, name):
+    if not _is_there(client, TORCH):
         packages = packages_rootfs("torch", "transformers")
         folders = Rootfs(folders=dict.fromkeys(packages.folder_names(), 0o755))
-        import_image(client, name, rootfs.tar(python_rootfs(), folders))
-        layer = Path(client.images.get(name).attrs["GraphDriver"]["Data"]["UpperDir"])
+        import_image(client, TORCH, rootfs.tar(python_rootfs(), folders))
+        layer = Path(client.images.get(TORCH).attrs["GraphDriver"]["Data"]["UpperDir"])
         if not _link(packages, layer):
-            import_image(client, name, rootfs.tar(python_rootfs(), packages))
-    return name
+            import_image(client, TORCH, rootfs.tar(python_rootfs(), packages))
+    return TORCH
 
 
 def _link(root: Rootfs, layer: Path) -> bool:

@@ -13,6 +13,7 @@ import http.server
 import json
 import platform
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -168,6 +169,11 @@ class _Server(http.server.ThreadingHTTPServer):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.requests: list[str] = []
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of daemons that hung up: one that is full, or was killed."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
@@ -22,6 +24,13 @@ from tests.rig.docker.registry import WHOLE, Registry
 pytestmark = [pytest.mark.docker, pytest.mark.once]
 
 
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """As ``tmp_path``, whose path may be too long for the sockets of a daemon."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
 def test_two_daemons_have_nothing_in_common(docker_daemon: Daemon, plain_daemon: Daemon) -> None:
     one, other = docker_daemon.client(), plain_daemon.client()
     image(one, "llem/only-here:1")
@@ -32,30 +41,24 @@ def test_two_daemons_have_nothing_in_common(docker_daemon: Daemon, plain_daemon:
     assert docker_daemon.name != plain_daemon.name
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
-def test_nothing_is_left_of_a_daemon(end: str, make_daemon: MakeDaemon) -> None:
+def test_a_killed_daemon_leaves_nothing_and_starts_again(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(gpus=False)
-    running(daemon.client(), "sleep", "60", network_mode="bridge")
+    container = running(daemon.client(), "sleep", "60", network_mode="bridge")
     assert not daemon.is_gone()
-    getattr(daemon, end)()
+    daemon.kill()
+    assert daemon.is_gone()
+    assert not daemon.answers()
+    daemon.start()
+    (found,) = daemon.client().containers.list(all=True)
+    assert (found.id, found.status) == (container.id, "exited")
+    found.start()
+    daemon.stop()
     assert daemon.is_gone()
     daemon.close()
     assert not daemon.folder.exists()
 
 
-def test_a_killed_daemon_starts_again_and_its_containers_have_ended(
-    make_daemon: MakeDaemon,
-) -> None:
-    daemon = make_daemon(gpus=False)
-    container = running(daemon.client(), "sleep", "60")
-    daemon.kill()
-    assert not daemon.answers()
-    daemon.start()
-    (found,) = daemon.client().containers.list(all=True)
-    assert (found.id, found.status) == (container.id, "exited")
-
-
-def test_nothing_is_left_when_the_test_session_is_killed(tmp_path: Path) -> None:
+def test_nothing_is_left_when_the_test_session_is_killed(short_folder: Path) -> None:
     program = """if True:
         import os, signal, sys
         from pathlib import Path
@@ -63,7 +66,7 @@ def test_nothing_is_left_when_the_test_session_is_killed(tmp_path: Path) -> None
         Daemon(Path(sys.argv[1]), gpus=False).start()
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    folder = tmp_path / "d"
+    folder = short_folder / "d"
     root = Path(__file__).parents[3]
     ended = subprocess.run([sys.executable, "-c", program, str(folder)], cwd=root)
     assert ended.returncode == -signal.SIGKILL
@@ -111,8 +114,8 @@ def test_a_folder_that_is_too_long_for_a_socket_is_refused(tmp_path: Path) -> No
         Daemon(tmp_path / ("x" * 100))
 
 
-def test_a_daemon_that_ends_at_once_shows_its_log(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path / "d", gpus=False)
+def test_a_daemon_that_ends_at_once_shows_its_log(short_folder: Path) -> None:
+    daemon = Daemon(short_folder / "d", gpus=False)
     (daemon.folder / "daemon.json").write_text('{"no-such-key": 1}')
     with pytest.raises(DockerUnavailable, match=r"ended at once.*\n.*no-such-key"):
         daemon.start()

@@ -11,7 +11,6 @@ import pytest
 
 from tests.rig.docker.asking import HARDENED, gpus, output, running
 from tests.rig.docker.daemon import Daemon
-from tests.rig.docker.fixtures import MakeDaemon
 from tests.rig.docker.images import image, site_packages
 
 pytestmark = [pytest.mark.docker, pytest.mark.once]
@@ -69,10 +68,9 @@ def test_without_the_toolkit_there_are_none(plain_daemon: Daemon) -> None:
     assert 'could not select device driver "" with capabilities: [[gpu]]' in why
 
 
-def test_a_toolkit_that_was_removed_is_missed(make_daemon: MakeDaemon) -> None:
-    daemon = make_daemon()
-    daemon.remove_hook()
-    why = refused(daemon.client(), **gpus())
+def test_a_toolkit_that_was_removed_is_missed(docker_daemon: Daemon) -> None:
+    docker_daemon.remove_hook()
+    why = refused(docker_daemon.client(), **gpus())
     assert 'exec: "nvidia-container-runtime-hook": executable file not found in $PATH' in why
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.rig.docker.asking import HARDENED, output, running
 from tests.rig.docker.daemon import Daemon
-from tests.rig.docker.images import BASE, base_tar, image, shell_image
+from tests.rig.docker.images import BASE, TORCH, base_tar, image, shell_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.once]
 
@@ -77,13 +77,11 @@ def test_a_package_can_be_pretended(docker_daemon: Daemon) -> None:
 
 
 @pytest.mark.engine
-def test_torch_and_transformers_are_this_environments(
-    docker_daemon: Daemon, torch_image: str
-) -> None:
+def test_torch_and_transformers_are_this_environments(torch_daemon: Daemon) -> None:
     import torch
     import transformers
 
-    client = docker_daemon.client()
+    client = torch_daemon.client()
     program = """if True:
         import importlib.metadata, json, torch, transformers
         from transformers import LlamaForCausalLM
@@ -93,5 +91,5 @@ def test_torch_and_transformers_are_this_environments(
         print(json.dumps([torch.__version__, transformers.__version__, sum, own]))
     """
     expected = [str(torch.__version__), transformers.__version__, 512, False]
-    assert python(client, program, torch_image) == expected
-    assert output(client, "id", "-u", image=image(client, "llem/t:1", parent=torch_image)) == "0\n"
+    assert python(client, program, TORCH) == expected
+    assert output(client, "id", "-u", image=image(client, "llem/t:1", parent=TORCH)) == "0\n"

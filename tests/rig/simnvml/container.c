@@ -41,6 +41,6 @@ FileState file_state(const char *path) {
 
 /* A file that is gone for a moment is about to be replaced. */
 int file_was_replaced(const Config *config) {
-  FileState now = file_state(config->path);
-  return now.inode && (now.inode != config->file.inode || now.changed_ns != config->file.changed_ns);
+  FileState was = config->file, now = file_state(config->path);
+  return now.inode && (now.inode != was.inode || now.changed_ns != was.changed_ns);
 }

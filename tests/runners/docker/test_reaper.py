@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
 import time
@@ -32,11 +33,11 @@ def reached(docker_daemon: Daemon) -> Iterator[Reached]:
 @pytest.fixture
 def dead() -> dict[str, str]:
     """Labels of a process that is gone."""
-    code = "from pytest_llem.runners.docker.reaper import labels; print(labels('dead'))"
+    code = "import json; from pytest_llem.runners.docker.reaper import labels;"
+    code += " print(json.dumps(labels('dead')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    labels = eval(done.stdout)  # noqa: S307 - of the line above
-    assert isinstance(labels, dict)
-    return labels
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
 
 
 def create(daemon: Reached, labels: Mapping[str, str], *, running: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import ssl
 import subprocess
@@ -41,7 +42,7 @@ def test_wherever_the_bytes_are_cut_the_streams_are_the_same(
     demultiplexer = Demultiplexer()
     pieces = [
         piece
-        for first, last in zip(places, places[1:], strict=False)
+        for first, last in itertools.pairwise(places)
         for piece in demultiplexer.feed(data[first:last])
     ]
     assert joined(pieces) == joined(blocks)

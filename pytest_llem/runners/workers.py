@@ -1,0 +1,177 @@
+"""The workers of a session: started for a measurement, or kept for others that share the engine.
+
+At most one engine is kept by a process of pytest. It holds the lease of its devices, and is
+unloaded as soon as the next measurement needs another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_llem.errors import WorkerError
+from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import RUNNERS, Launch, Runner, Transport, find
+from pytest_llem.records import Measurement
+from pytest_llem.results.idle import IdleStore
+from pytest_llem.runners.beside import HostMeters
+from pytest_llem.runners.conversation import Listener, Patience, Progress, Worker
+from pytest_llem.runners.devices import Devices, Lease
+
+__all__ = ["Task", "Workers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A measurement that is to be made.
+
+    Attributes:
+        mode: name of the runner.
+        key: what an engine is built from, and where: tasks of one key may share one.
+        launch: of its worker, without the devices.
+        keep: leave the engine loaded for the next task of the same key.
+    """
+
+    experiment: Experiment
+    digest: str
+    cycle: int
+    mode: str
+    key: Hashable
+    launch: Launch
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A started worker with the devices it computes on."""
+
+    key: Hashable
+    worker: Worker
+    transport: Transport
+    lease: Lease
+
+
+@dataclass(slots=True)
+class Workers:
+    """Starts workers, and keeps one where that is wanted.
+
+    Attributes:
+        beside: meters of this host, for workers in containers.
+        devices: leases of GPUs.
+        idles: idle power that was measured already.
+        patience: how long to wait for workers.
+        place: what is known of the place where the latest worker ran.
+    """
+
+    beside: HostMeters
+    devices: Devices = field(default_factory=Devices)
+    idles: IdleStore = field(default_factory=IdleStore)
+    patience: Patience = Patience()
+    place: Mapping[str, Any] = field(default_factory=dict)
+    _runners: dict[str, Runner] = field(default_factory=dict)
+    _held: _Held | None = None
+
+    def measure(self, task: Task, listener: Listener) -> Measurement:
+        """Make a measurement.
+
+        One that fails for a reason that its place could mend is made once more.
+
+        Raises:
+            WorkerError: when there is none, with cause and fix.
+            OSError: when the worker can't be started.
+        """
+        self.place = {}
+        try:
+            return self._measure(task, listener)
+        except WorkerError as error:
+            runner = self._runners.get(task.mode)
+            mend: Callable[[WorkerError], bool] = getattr(runner, "mend", lambda _: False)
+            if not mend(error):
+                raise
+        return self._measure(task, listener)
+
+    def close(self) -> None:
+        """End the worker that is kept, and whatever runners hold."""
+        self._let_go()
+        self.beside.close()
+        while self._runners:
+            close = getattr(self._runners.popitem()[1], "close", None)
+            if close is not None:
+                close()
+
+    def _measure(self, task: Task, listener: Listener) -> Measurement:
+        held = self._taken(task, listener)
+        idle_key = (task.key, task.keep, tuple(gpu.uuid for gpu in held.lease.gpus))
+        idle = self.idles.get(idle_key, task.experiment)
+        try:
+            measurement = held.worker.measure(
+                task.experiment, task.digest, task.cycle, listener, idle=idle, keep=task.keep
+            )
+        except BaseException:
+            self._held = None
+            held.lease.release()
+            raise
+        finally:
+            self.place = dict(getattr(held.transport, "about", {}))
+        if task.keep:
+            self._held = held
+        else:
+            _end(held)
+        self.idles.keep(idle_key, measurement)
+        return measurement
+
+    def _taken(self, task: Task, listener: Listener) -> _Held:
+        """The kept worker where it does for the task, else a new one."""
+        held, self._held = self._held, None
+        if held is not None:
+            unwell: Callable[[], str] = getattr(held.transport, "unwell", lambda: "")
+            if task.keep and held.key == task.key and not unwell():
+                return held
+            _end(held)
+        runner = self._runner(task.mode)
+        devices: Devices = getattr(runner, "devices", self.devices)
+        lease = devices.lease(task.experiment, lambda s: listener.progress(_waiting(s)))
+        try:
+            launch = self._launch(task, lease)
+            transport = runner.start(launch)
+        except BaseException:
+            lease.release()
+            raise
+        beside = None if task.mode == "local" else self.beside
+        return _Held(task.key, Worker(transport, self.patience, beside), transport, lease)
+
+    def _launch(self, task: Task, lease: Lease) -> Launch:
+        environment = task.launch.environment
+        if task.mode == "local":
+            # Elsewhere it is for the runner to show these GPUs and no others.
+            environment = {**environment, **lease.environment}
+        return dataclasses.replace(
+            task.launch,
+            experiment=task.experiment,
+            gpus=lease.numbers or None,
+            environment=environment,
+        )
+
+    def _runner(self, mode: str) -> Runner:
+        if mode not in self._runners:
+            runner: Runner = find(RUNNERS, mode)()
+            self._runners[mode] = runner
+        return self._runners[mode]
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            _end(held)
+
+
+def _end(held: _Held) -> None:
+    try:
+        held.worker.close()
+    finally:
+        held.lease.release()
+
+
+def _waiting(seconds: float) -> Progress:
+    return Progress(phase="wait for a GPU that others measure on", elapsed_s=seconds)

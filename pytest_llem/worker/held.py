@@ -1,0 +1,87 @@
+"""A loaded engine and its meters: loaded for one measurement, kept for others that share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import Backend, Engine, EngineFacts, Meter
+from pytest_llem.worker.choose import FindMeter, choose_meters, own_meter
+from pytest_llem.worker.phases import Phases
+
+__all__ = ["Held"]
+
+
+class Held:
+    """What a worker holds between measurements.
+
+    Attributes:
+        backend: that has the engine.
+        facts: what the loaded engine says of itself.
+        meters: of the latest measurement.
+        missing: why there is no energy, should no meter read the device.
+        count: measurements so far, the one being made included.
+    """
+
+    facts: EngineFacts
+
+    def __init__(self, backend: Backend, find_meter: FindMeter = own_meter) -> None:
+        """Hold nothing yet; ``find_meter`` makes a meter by its name."""
+        self.backend = backend
+        self.meters: Sequence[Meter] = ()
+        self.missing = ""
+        self.count = 0
+        self._find_meter = find_meter
+        self._engine: Engine | None = None
+        self._asked: object = None
+
+    def ready(
+        self, experiment: Experiment, phases: Phases, settle: Callable[[str], None]
+    ) -> Engine:
+        """The engine, loaded where it isn't yet, with the experiment's meters.
+
+        Whoever calls it sees to it that the experiment shares everything that the engine was built
+        from with those before.
+
+        Args:
+            experiment: what is going to be measured.
+            phases: gets a window of loading, and the meters.
+            settle: told the device that the engine computes on, before a meter is made.
+        """
+        self.count += 1
+        if self._engine is None:
+            with phases.phase("load"):
+                self.backend.preload()
+                self._engine = self.backend.load(experiment)
+            self.facts = self._engine.facts()
+        settle(self.facts.device)
+        asked = (experiment.meters, experiment.devices)
+        if asked != self._asked:
+            self._close_meters()
+            found = choose_meters(experiment, self.facts.device, self._find_meter)
+            (self.meters, self.missing), self._asked = found, asked
+        phases.meters = self.meters
+        return self._engine
+
+    def about(self) -> dict[str, Any]:
+        """What the meters found out of their counters, by meter."""
+        return {
+            meter.name: dict(found)
+            for meter in self.meters
+            if (found := getattr(meter, "about", {}))
+        }
+
+    def close(self, phases: Phases) -> None:
+        """Unload the engine, and let go of its meters; nothing where there is none."""
+        if self._engine is not None:
+            phases.meters = self.meters
+            engine, self._engine = self._engine, None
+            with phases.phase("close"):
+                engine.close()
+        self._close_meters()
+
+    def _close_meters(self) -> None:
+        for meter in self.meters:
+            meter.close()
+        self.meters, self._asked = (), None

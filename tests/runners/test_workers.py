@@ -1,0 +1,182 @@
+"""Workers of a session: one for each measurement, or one that keeps its engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llem.errors import WorkerError
+from pytest_llem.experiment import Experiment
+from pytest_llem.extensions import Launch
+from pytest_llem.gpus import Found, Gpu
+from pytest_llem.runners.beside import HostMeters
+from pytest_llem.runners.conversation import Listener
+from pytest_llem.runners.devices import Devices
+from pytest_llem.runners.workers import Task, Workers
+from pytest_llem.wire import PROTOCOL, checksum, to_dict
+from tests.builders import DIGEST, experiment, measurement
+from tests.fakes import ScriptedTransport
+
+MEASUREMENT = to_dict(measurement())
+GPU = Gpu(index=2, uuid="GPU-2", name="A", memory_bytes=None, power_limit_w=None)
+
+
+def line(frame: str, **fields: Any) -> bytes:
+    return json.dumps({"frame": frame, **fields}).encode() + b"\n"
+
+
+HELLO = line("hello", protocol=PROTOCOL, llem="0.1.0", versions={})
+RESULT = line("result", measurement=MEASUREMENT, sha256=checksum(MEASUREMENT))
+
+
+class Place(ScriptedTransport):
+    """Delivers as many measurements as it is asked for, and may become unwell."""
+
+    about: Mapping[str, Any] = {"image": "i"}
+
+    def __init__(self, launch: Launch, failing: bool = False) -> None:
+        super().__init__([HELLO, *[b"" if failing else RESULT] * 9], status=1 if failing else 0)
+        self.launch = launch
+        self.reason = ""
+
+    def unwell(self) -> str:
+        return self.reason
+
+    @property
+    def asked(self) -> list[str]:
+        return [json.loads(text)["frame"] for text in self.sent.splitlines()]
+
+
+class Places:
+    """A runner that remembers what it started."""
+
+    name = "places"
+
+    def __init__(self, failures: int = 0, mends: bool = False) -> None:
+        self.started: list[Place] = []
+        self.closed = False
+        self.mended: list[str] = []
+        self._failures = failures
+        self._mends = mends
+
+    def start(self, launch: Launch) -> Place:
+        self.started.append(Place(launch, failing=len(self.started) < self._failures))
+        return self.started[-1]
+
+    def mend(self, error: WorkerError) -> bool:
+        self.mended.append(error.kind)
+        return self._mends
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Callable[[Places], Workers]:
+    def make(places: Places) -> Workers:
+        devices = Devices(lambda _: Found(gpus=(GPU,)), tmp_path / "locks")
+        beside = HostMeters(tmp_path / "log")
+        return Workers(beside, devices, _runners={"places": places})
+
+    return make
+
+
+def task(tmp_path: Path, *, key: str = "a", keep: bool = False, **fields: Any) -> Task:
+    given: Experiment = experiment(**{"device": "cuda"} | fields)
+    return Task(
+        experiment=given,
+        digest=DIGEST,
+        cycle=1,
+        mode="places",
+        key=key,
+        launch=Launch(backend="pytorch", log=tmp_path / "log"),
+        keep=keep,
+    )
+
+
+def test_a_measurement_has_a_worker_and_a_gpu_of_its_own(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    places = Places()
+    workers = session(places)
+    for _ in range(2):
+        assert workers.measure(task(tmp_path), Listener()) == measurement()
+    assert [place.asked for place in places.started] == [["request"]] * 2
+    assert [place.launch.gpus for place in places.started] == [(2,)] * 2
+    assert [place.stops for place in places.started] == [[0.0]] * 2
+    assert workers.place == {"image": "i"}
+    workers.close()
+    assert places.closed
+
+
+def test_an_engine_is_kept_until_another_one_is_needed(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    places = Places()
+    workers = session(places)
+    for key in "aab":
+        workers.measure(task(tmp_path, key=key, keep=True), Listener())
+        loaded = [place for place in places.started if not place.stops]
+        assert loaded == places.started[-1:]
+    workers.measure(task(tmp_path, key="b"), Listener())
+    assert [place.asked for place in places.started] == [
+        ["request", "request", "close"],
+        ["request", "close"],
+        ["request"],
+    ]
+    workers.measure(task(tmp_path, key="b", keep=True), Listener())
+    workers.close()
+    assert places.started[-1].asked == ["request", "close"]
+    assert all(place.stops for place in places.started)
+
+
+def test_a_kept_engine_in_a_place_that_is_unwell_is_given_up(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    places = Places()
+    workers = session(places)
+    workers.measure(task(tmp_path, keep=True), Listener())
+    places.started[0].reason = "memory leaked"
+    workers.measure(task(tmp_path, keep=True), Listener())
+    workers.close()
+    assert [place.asked for place in places.started] == [["request", "close"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("failures", "mends", "starts"), [(1, True, 2), (2, True, 2), (1, False, 1)]
+)
+def test_what_a_place_could_mend_is_tried_once_more(
+    tmp_path: Path,
+    session: Callable[[Places], Workers],
+    failures: int,
+    mends: bool,
+    starts: int,
+) -> None:
+    places = Places(failures, mends)
+    workers = session(places)
+    if failures < starts:
+        assert workers.measure(task(tmp_path), Listener()) == measurement()
+    else:
+        with pytest.raises(WorkerError):
+            workers.measure(task(tmp_path), Listener())
+    assert len(places.started) == starts
+    assert places.mended == ["crashed"]
+    # Whatever happened, the GPU is free again.
+    assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
+
+
+def test_a_worker_that_cannot_be_started_holds_no_gpu(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    class Broken(Places):
+        def start(self, launch: Launch) -> Place:
+            raise OSError(f"no {launch.backend}")
+
+    workers = session(Broken())
+    with pytest.raises(OSError, match="no pytorch"):
+        workers.measure(task(tmp_path), Listener())
+    assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
