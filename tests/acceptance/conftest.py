@@ -27,6 +27,8 @@ HEADER = """\
 
 PLUGINS = {
     "asyncio": ["asyncio"],
+    # Not for what it does, but for what it takes: a sixth of a session's time.
+    "hypothesis": ["hypothesispytest"],
     "html": ["html", "html_fixtures", "metadata"],
     "randomly": ["randomly"],
     "rerunfailures": ["rerunfailures"],
@@ -113,4 +115,6 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
     monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
+    # Whether this host has a Docker of its own must make no difference.
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
     return Project(pytester, monkeypatch)

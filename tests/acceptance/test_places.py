@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.runners import resolve
+from pytest_llem.runners.docker.preflight import NO_SMI
 from tests.acceptance.conftest import Project
 
 pytestmark = pytest.mark.once
@@ -76,7 +77,7 @@ def test_docker_that_was_found_is_used_and_said_once(project: Project, host: Hos
     (measurement,) = project.report()["measurements"]
     assert measurement["runner"]["source"] == "auto_detected"
     assert measurement["runner"]["mode"] == "docker"
-    assert project.report()["notices"] == [resolve.DETECTED]
+    assert project.report()["notices"] == [resolve.DETECTED, NO_SMI]
 
 
 def test_a_named_local_runner_beats_detection(project: Project, host: Host) -> None:
@@ -193,7 +194,7 @@ def test_under_xdist_the_lines_come_once_from_the_controller(project: Project, h
     project.study(TWO + "runners: {fake: local, vllm: docker}\n")
     result = project.run("benchmarks", "-n2", "--llem-json=report.json")
     assert lines(result, resolve.MIXED) == 1
-    assert project.report()["notices"] == [resolve.MIXED]
+    assert project.report()["notices"] == [resolve.MIXED, NO_SMI]
 
 
 # --- images --------------------------------------------------------------------------------

@@ -40,12 +40,6 @@ def pytest_llem_detect(config):
 def host(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A host with neither Docker, nor a toolkit, nor a driver."""
     project.pytester.makeconftest(CONFTEST)
-    project.pytester.mkdir("config")
-    for name in ("DOCKER_HOST", "DOCKER_CONTEXT"):
-        monkeypatch.delenv(name, raising=False)
-    # An address of its own: this host may well have a Docker.
-    project.pytester.mkdir("config/contexts")
-    monkeypatch.setenv("DOCKER_CONFIG", str(project.pytester.path / "config"))
     monkeypatch.setenv("PATH", str(bin_folder(project)), prepend=":")
     return project
 
@@ -78,12 +72,7 @@ def on(image: str) -> str:
 # --- texts, and how often ------------------------------------------------------------------
 
 
-def absent(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{project.pytester.path}/no.sock")
-
-
-def test_all_that_is_missing_is_one_list(host: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent(host, monkeypatch)
+def test_all_that_is_missing_is_one_list(host: Project) -> None:
     host.study(ONE)
     result = host.run("benchmarks", on("some/image:1"))
     result.assert_outcomes(errors=1)
@@ -92,10 +81,7 @@ def test_all_that_is_missing_is_one_list(host: Project, monkeypatch: pytest.Monk
     result.stdout.fnmatch_lines([NO_SMI])
 
 
-def test_the_text_is_shown_once_and_local_items_go_on(
-    host: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent(host, monkeypatch)
+def test_the_text_is_shown_once_and_local_items_go_on(host: Project) -> None:
     host.study("id: d\nexecution: {cycles: 3}\nrunners: {fake: 'docker:some/image:1'}\n")
     host.study("id: l\nexecution: {cycles: 2}\n", name="t.study.yaml")
     result = host.run("benchmarks", "-v", "-rE")
@@ -106,10 +92,7 @@ def test_the_text_is_shown_once_and_local_items_go_on(
     assert lines.count(f"Docker pre-flight failed: see {first}") == 2
 
 
-def test_an_experiment_on_the_cpu_needs_no_toolkit(
-    host: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent(host, monkeypatch)
+def test_an_experiment_on_the_cpu_needs_no_toolkit(host: Project) -> None:
     host.study(CPU)
     result = host.run("benchmarks", on("some/image:1"))
     result.stdout.fnmatch_lines(["Docker pre-flight failed: 1 issue(s) found"])
@@ -130,10 +113,7 @@ def test_a_driver_that_fails_is_named(with_daemon: Project) -> None:
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
-def test_the_workers_of_xdist_share_one_verdict(
-    host: Project, monkeypatch: pytest.MonkeyPatch, workers: tuple[str, ...]
-) -> None:
-    absent(host, monkeypatch)
+def test_the_workers_of_xdist_share_one_verdict(host: Project, workers: tuple[str, ...]) -> None:
     host.study("execution: {cycles: 2}\nexperiments: [{id: a}, {id: b}, {id: c}]\n")
     result = host.run("benchmarks", on("some/image:1"), *workers)
     result.assert_outcomes(errors=6)
@@ -242,14 +222,12 @@ def test_an_image_is_fetched_and_said_in_plain_lines(
 )
 def test_the_first_that_says_so_decides_about_skipping(
     host: Project,
-    monkeypatch: pytest.MonkeyPatch,
     option: str,
     execution: str,
     docker: str,
     user: str,
     skipped_by: str | None,
 ) -> None:
-    absent(host, monkeypatch)
     inner = f", skip_preflight: {execution}" if execution else ""
     body = f"device: cpu\nid: a\nexecution: {{cycles: 1{inner}}}\n"
     host.study(body + (f"docker: {{skip_preflight: {docker}}}\n" if docker else ""))
@@ -263,10 +241,7 @@ def test_the_first_that_says_so_decides_about_skipping(
     assert said == ([f"Docker pre-flight skipped ({skipped_by})."] if skipped_by else [])
 
 
-def test_a_study_that_skips_does_not_decide_for_another(
-    host: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    absent(host, monkeypatch)
+def test_a_study_that_skips_does_not_decide_for_another(host: Project) -> None:
     host.study("device: cpu\nid: a\nexecution: {cycles: 1, skip_preflight: true}\n")
     host.study(CPU, name="t.study.yaml")
     result = host.run("benchmarks", on("some/image:1"), "-v")

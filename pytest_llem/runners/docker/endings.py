@@ -30,6 +30,35 @@ class Ending:
     fix: str
 
 
+_OUT_OF_MEMORY = Ending(
+    cause="out of memory",
+    message="the kernel killed the worker: the container had no memory left",
+    fix=f"{_MORE_MEMORY}; GPU memory is another thing",
+)
+_CHILD_OUT_OF_MEMORY = Ending(
+    cause="child out of memory",
+    message="the kernel killed a process that the worker had started: the container had no memory"
+    " left",
+    fix=_MORE_MEMORY,
+)
+_KILLED_BY_OTHERS = Ending(
+    cause="killed",
+    message="somebody else killed the container: docker kill, or the daemon's own end",
+    fix="run again; journalctl -u docker on the daemon's host tells what happened",
+)
+_LIFELINE_LOST = Ending(
+    cause="lifeline lost",
+    message="the worker's connection to pytest broke, so it ended itself",
+    fix="see that the network to the Docker daemon holds, then run again",
+)
+_DISK_FULL = Ending(
+    cause="disk full",
+    message="a disk, or a tmpfs of the container, was full",
+    fix="docker system df on the daemon's host; or a directory of its own for the engine's files:"
+    " docker: {volumes: [...]}",
+)
+
+
 def why_ended(
     status: int,
     oom_killed: bool,
@@ -60,24 +89,7 @@ def why_ended(
     if killed_by_us:
         return None
     if oom_killed or oom_kills:
-        if status == _KILLED:
-            return Ending(
-                cause="out of memory",
-                message="the kernel killed the worker: the container had no memory left",
-                fix=f"{_MORE_MEMORY}; GPU memory is another thing",
-            )
-        return Ending(
-            cause="child out of memory",
-            message="the kernel killed a process that the worker had started: the container had no"
-            f" memory left (exit status {status})",
-            fix=_MORE_MEMORY,
-        )
-    if status == _KILLED:
-        return Ending(
-            cause="killed",
-            message="somebody else killed the container: docker kill, or the daemon's own end",
-            fix="run again; journalctl -u docker on the daemon's host tells what happened",
-        )
+        return _OUT_OF_MEMORY if status == _KILLED else _CHILD_OUT_OF_MEMORY
     if status == _BUS_ERROR:
         held = f" ({shm_size})" if shm_size else ""
         return Ending(
@@ -85,17 +97,6 @@ def why_ended(
             message=f"SIGBUS ended the worker: its shared memory, /dev/shm{held}, was full",
             fix="docker: {shm_size: 16g} in the study, or ipc: host",
         )
-    if status == LIFELINE_LOST:
-        return Ending(
-            cause="lifeline lost",
-            message="the worker's connection to pytest broke, so it ended itself",
-            fix="see that the network to the Docker daemon holds, then run again",
-        )
     if status and _NO_SPACE in log:
-        return Ending(
-            cause="disk full",
-            message="a disk, or a tmpfs of the container, was full",
-            fix="docker system df on the daemon's host; or a directory of its own for the engine's"
-            " files: docker: {volumes: [...]}",
-        )
-    return None
+        return _DISK_FULL
+    return {_KILLED: _KILLED_BY_OTHERS, LIFELINE_LOST: _LIFELINE_LOST}.get(status)
