@@ -43,8 +43,13 @@ def busy(tmp_path: Path, **options: object) -> LocalTransport:
     mark = tmp_path / "mark"
     request = dataclasses.replace(FAKE, options={"mark": str(mark), "hang_in": "load", **options})
     frame = {
-        "frame": "request", "experiment": to_dict(request), "digest": "d", "cycle": 1,
-        "idle": None, "beside": [], "keep": False,
+        "frame": "request",
+        "experiment": to_dict(request),
+        "digest": "d",
+        "cycle": 1,
+        "idle": None,
+        "beside": [],
+        "keep": False,
     }
     transport.send(json.dumps(frame).encode() + b"\n")
     deadline = time.monotonic() + 60
