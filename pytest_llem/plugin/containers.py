@@ -145,9 +145,10 @@ class Fetching(contextlib.AbstractContextManager[Progress]):
     def _told(self, done_bytes: int, total_bytes: int) -> None:
         now_s = time.monotonic()
         self._total_bytes = total_bytes
-        text = f"fetching {self._image}: {_size(done_bytes)} of {_size(total_bytes)}"
-        if done_bytes == total_bytes:
-            text += ", unpacking"
+        text = f"fetching {self._image}"
+        if total_bytes:
+            text += f": {_size(done_bytes)} of {_size(total_bytes)}"
+            text += ", unpacking" if done_bytes == total_bytes else ""
         self._line.show(text)
         if not self._began_s:
             self._began_s = self._said_s = now_s

@@ -114,7 +114,7 @@ def marked(token: str) -> list[psutil.Process]:
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
-    monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
     # Whether this host has a Docker of its own must make no difference.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
+    monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
     return Project(pytester, monkeypatch)

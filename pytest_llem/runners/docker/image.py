@@ -18,7 +18,9 @@ from pytest_llem.runners.docker.errors import translate, translated
 __all__ = ["Image", "Progress", "ensure", "look"]
 
 Progress = Callable[[int, int], None]
-"""Told of bytes that are here, and of bytes in all; the latter grows while layers are found."""
+"""Told of bytes that are here, and of bytes in all; the latter grows while layers are found.
+
+Told at the beginning, when both are 0, and whenever there is news."""
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 """Names of processors as Linux has them, to those of images."""
@@ -123,13 +125,15 @@ def _fetch(daemon: Daemon, name: str, progress: Progress | None) -> None:
         "platform": _platform(daemon),
     }
     layers = _Layers()
+    told = progress or (lambda _done, _total: None)
     with translated("pull", **about), contextlib.closing(_events(daemon, name)) as events:
+        told(0, 0)
         for event in events:
             if error := event.get("errorDetail") or event.get("error"):
                 text = error.get("message") if isinstance(error, dict) else error
                 raise translate(_Said(str(text)), "pull", **about)
-            if layers.changed_by(event) and progress is not None:
-                progress(layers.done_bytes, layers.total_bytes)
+            if layers.changed_by(event):
+                told(layers.done_bytes, layers.total_bytes)
 
 
 def _events(daemon: Daemon, name: str) -> Generator[dict[str, Any], None, None]:

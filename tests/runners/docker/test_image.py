@@ -39,19 +39,22 @@ def test_an_image_tells_what_it_is(reached: Reached, docker_daemon: Daemon) -> N
     assert not image.fetched
 
 
-def test_a_missing_image_is_fetched_with_progress(reached: Reached, registry: Registry) -> None:
+def test_a_missing_image_is_fetched_with_progress(
+    make_daemon: MakeDaemon, registry: Registry
+) -> None:
+    empty = make_daemon(gpus=False, base=False)  # no layer is there already
     name = f"{registry.repository(SLOW)}:1"
     told: list[tuple[int, int]] = []
-    image = ensure(reached, name, "missing", lambda done, total: told.append((done, total)))
+    with contextlib.closing(connect({"DOCKER_HOST": empty.url})) as reached:
+        image = ensure(reached, name, "missing", lambda done, total: told.append((done, total)))
+        again = ensure(reached, name, "missing", lambda *_: told.append((-1, -1)))
     assert image.fetched
     assert image.digest == registry.digest
     size = registry.layer.stat().st_size
-    assert len(told) > 3
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (size, size)
-    again = ensure(reached, name, "missing", lambda *_: told.append((-1, -1)))
+    assert len(told) > 4
+    assert told == sorted(told)
+    assert (told[0], told[-1]) == ((0, 0), (size, size))
     assert not again.fetched
-    assert told[-1] == (size, size)
 
 
 def test_an_image_is_fetched_by_its_digest(reached: Reached, registry: Registry) -> None:
