@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llem.runners.images import DEFAULTS
 from tests.rig.docker.daemon import Daemon
-from tests.rig.docker.images import site_packages
+from tests.rig.docker.images import TORCH, site_packages
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "images"
@@ -58,23 +58,23 @@ def context(dockerfile: str, folders: dict[str, Path]) -> io.BytesIO:
 
 
 @pytest.fixture
-def base(docker_daemon: Daemon, torch_image: str) -> str:
+def base(torch_daemon: Daemon) -> str:
     """As upstream's: torch and pip; here transformers too, as there is no network."""
     # pip, and its metadata.
     home = Path(pip.__file__).parent
     folders = {"pip": home, "info": next(home.parent.glob("pip-*.dist-info"))}
     place = f"/{site_packages()}"
-    dockerfile = f"FROM {torch_image}\nCOPY pip {place}/pip\nCOPY info {place}/pip-1.dist-info\n"
+    dockerfile = f"FROM {TORCH}\nCOPY pip {place}/pip\nCOPY info {place}/pip-1.dist-info\n"
     name = "llem/torch-pip:1"
     made = context(dockerfile, folders)
-    docker_daemon.client().images.build(fileobj=made, custom_context=True, tag=name, rm=True)
+    torch_daemon.client().images.build(fileobj=made, custom_context=True, tag=name, rm=True)
     return name
 
 
 @pytest.mark.docker
 @pytest.mark.engine
-def test_the_image_of_pytorch_is_built_without_a_network(docker_daemon: Daemon, base: str) -> None:
-    client = docker_daemon.client(timeout_s=300)
+def test_the_image_of_pytorch_is_built_without_a_network(torch_daemon: Daemon, base: str) -> None:
+    client = torch_daemon.client(timeout_s=300)
     image, _ = client.images.build(
         path=str(IMAGES / "pytorch"),
         buildargs={"BASE": base},

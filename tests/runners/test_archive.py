@@ -45,7 +45,7 @@ def python(archive: Path, program: str) -> str:
 def members() -> list[str]:
     with zipfile.ZipFile(io.BytesIO(build())) as archive:
         assert archive.testzip() is None
-        return archive.namelist()
+        return [name for name in archive.namelist() if not name.endswith(".pyc")]
 
 
 def test_every_module_can_be_imported_from_it_with_the_standard_library_alone(
@@ -149,6 +149,25 @@ def test_it_holds_sources_and_metadata_once_each() -> None:
     assert all(name.endswith(".py") or ".dist-info/" in name for name in members())
 
 
+def test_every_source_is_compiled_for_this_python(archive: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        compiled = {name[:-1] for name in file.namelist() if name.endswith(".pyc")}
+    assert compiled == {name for name in members() if name.endswith(".py")}
+    program = "import pytest_llem.records; print(pytest_llem.records.__spec__.origin[-11:])"
+    assert python(archive, program) == "records.pyc\n"
+
+
+def test_another_python_takes_the_sources(tmp_path: Path) -> None:
+    other = tmp_path / "other.zip"
+    with zipfile.ZipFile(io.BytesIO(build())) as ours, zipfile.ZipFile(other, "w") as theirs:
+        for name in ours.namelist():
+            content = ours.read(name)
+            # Compiled by a Python of another version: its first bytes tell.
+            theirs.writestr(name, b"\0\0\r\n" + content[4:] if name.endswith("c") else content)
+    program = "import pytest_llem.records; print(pytest_llem.records.__spec__.origin[-10:])"
+    assert python(other, program) == "records.py\n"
+
+
 def test_equal_sources_give_equal_archives() -> None:
     # Past the cache: made anew.
     assert build.__wrapped__() == build.__wrapped__() == build()
@@ -209,7 +228,7 @@ def sent(*backends: str) -> set[str]:
     content = build_for.__wrapped__(frozenset((BACKENDS, name) for name in backends))
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.testzip() is None
-        names = {name for name in archive.namelist() if not name.endswith("/")}
+        names = {name for name in archive.namelist() if not name.endswith(("/", ".pyc"))}
         return names - set(members())
 
 

@@ -14,5 +14,10 @@ persistent   a container kept for a backend, its health and restarts
 reaper       labels, and the removal of what dead sessions left
 guardian     a process that removes what a killed session was about to start
 models       how a model gets into a container
+contents     what belongs to a model on this host: files, links, digests
+hub          the hub's cache on this host, and the user's token
+sight        whether a daemon sees this host's files
+volumes      volumes that hold models, filled once for each content
+outlook      what containers would have to get first, for a plan
 runner       all of it together: the runner ``docker``
 """

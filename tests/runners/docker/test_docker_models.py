@@ -33,6 +33,7 @@ from tests.runners.docker.test_contents import cached, fill
 pytestmark = pytest.mark.docker
 
 LABELS = {"org.llem.test": "models"}
+SHIPPED = Path(__file__).parents[3] / "benchmarks" / "models" / "tiny-llama"
 STRANGER = "12345:12345"
 
 
@@ -192,6 +193,11 @@ def test_a_daemon_with_other_files_behind_a_socket_is_found_out(
     assert [mount.kind for mount in provision.mounts] == ["volume"]
     assert said(elsewhere, provision, reading(model / "config.json")) == "config.json"
     elsewhere.close()
+
+
+def test_a_daemon_whose_eyes_are_not_ours_is_asked_by_a_container(remote: Daemon) -> None:
+    assert sees(remote, SHIPPED, BASE, LABELS)
+    assert left(remote) == []
 
 
 # --- a daemon elsewhere --------------------------------------------------------------------
