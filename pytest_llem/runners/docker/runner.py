@@ -20,8 +20,8 @@ from pytest_llem.runners.docker import container, order, reaper
 from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import gpu_requests, started
-from pytest_llem.runners.docker.errors import translated
 from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.image import Image, ensure
 from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.persistent import KEPT_S, Places, Wanted
 from pytest_llem.runners.docker.settings import Settings
@@ -87,6 +87,7 @@ class DockerRunner:
         self._guardian: Guardian | None = None
         self._limited = False
         self._models: Models | None = None
+        self._images: dict[str, Image] = {}
         self._places: Places | None = None
 
     @property
@@ -123,6 +124,7 @@ class DockerRunner:
                 cause="no image",
                 fix=f"name one: --llem-runner-{launch.backend}=docker:IMAGE",
             )
+        self.image(launch, settings)
         if settings.strategy == "persistent":
             return self._persistent(launch, settings)
         if self._places is not None:
@@ -164,6 +166,18 @@ class DockerRunner:
         transport.secrets = provision.secrets
         return transport
 
+    def image(self, launch: Launch, settings: Settings) -> dict[str, Any]:
+        """An image, fetched where it may be and nobody did so before; for the report.
+
+        Raises:
+            ContainerError: when there is no such image.
+        """
+        name = str(launch.image)
+        if name not in self._images:
+            self._images[name] = ensure(self.daemon, name, settings.pull)
+        found = self._images[name]
+        return {"image_id": found.id, "image_digest": found.digest}
+
     def _persistent(self, launch: Launch, settings: Settings) -> Transport:
         """A worker in a container that is kept."""
         beat_s = self.heartbeat_s
@@ -190,14 +204,10 @@ class DockerRunner:
     def _key(self, launch: Launch, wanted: Mapping[str, Any], numbers: Sequence[int]) -> str:
         """Containers of one key are as good as each other, for the same user."""
         asked = {name: value for name, value in wanted.items() if name != "labels"}
-        image = self._image_id(str(launch.image))
+        image = self.image(launch, Settings.of(launch.settings))["image_id"]
         whose = [socket.gethostname(), os.getuid(), __version__]
         text = json.dumps([whose, launch.backend, image, list(numbers), asked], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def _image_id(self, image: str) -> str:
-        with translated("create", image=image):
-            return str(self.daemon.api.inspect_image(image)["Id"])
 
     def _begun(
         self,
@@ -210,7 +220,8 @@ class DockerRunner:
         """Begin with an order that the daemon takes, and what is to be reported of it."""
 
         def with_settings(said: Settings) -> _T:
-            about = order.about(launch, said, around) | dict(provision.about) | self._place()
+            about = order.about(launch, said, around) | self.image(launch, said)
+            about |= dict(provision.about) | self._place()
             ways = gpu_requests(self.daemon.info, order.gpu_numbers(launch))
             return started(
                 ways, lambda devices: begin(order.create(launch, said, around, devices), about)
