@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,12 @@ def _task(run: Run, turn: Turn) -> Task:
         digest=turn.planned.digest,
         cycle=turn.cycle,
         mode=runner.mode,
-        key=(engine_key(experiment, runner), experiment.worker),
+        key=(
+            engine_key(experiment, runner),
+            experiment.worker,
+            # A container of other settings, or of another image, is another place.
+            *((runner.image, json.dumps(settings, sort_keys=True)) if contained else ()),
+        ),
         launch=Launch(
             backend=experiment.backend,
             log=run.journal.log_path(turn.file, experiment.id, turn.cycle),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.errors import WorkerError
+from pytest_llem.errors import ContainerError, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Launch
 from pytest_llem.gpus import Found, Gpu
@@ -42,9 +42,13 @@ class Place(ScriptedTransport):
         super().__init__([HELLO, *[b"" if failing else RESULT] * 9], status=1 if failing else 0)
         self.launch = launch
         self.reason = ""
+        self.measurements: list[str] = []
 
     def unwell(self) -> str:
         return self.reason
+
+    def measured(self, digest: str) -> None:
+        self.measurements.append(digest)
 
     @property
     def asked(self) -> list[str]:
@@ -144,6 +148,22 @@ def test_a_kept_engine_in_a_place_that_is_unwell_is_given_up(
     workers.measure(task(tmp_path, keep=True), Listener())
     workers.close()
     assert [place.asked for place in places.started] == [["request", "close"]] * 2
+    assert [place.measurements for place in places.started] == [[DIGEST]] * 2
+
+
+def test_a_place_that_is_given_up_tells_of_itself(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    class GivenUp(Places):
+        def start(self, launch: Launch) -> Place:
+            error = ContainerError("unwell", phase="run", cause="unwell", fix="")
+            error.about = {"restarts": ["why"]}
+            raise error
+
+    workers = session(GivenUp())
+    with pytest.raises(ContainerError):
+        workers.measure(task(tmp_path), Listener())
+    assert workers.place == {"restarts": ["why"]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,11 @@ order        what a container is created with: pure
 stream       the worker's standard streams through the daemon
 attached     a worker at the other end of a stream: what containers and execs have in common
 container    a worker in a container of its own: the transport
-persistent   a container kept for a backend, its health and restarts
+persistent   containers kept for backends: their health and restarts
+kept         one of them: begun, found again, ended
+execed       a worker in a container that is kept: the transport
+attendant    the host's side of what lives in such a container, which is the text of inside
+health       whether the GPUs in it are fit for a measurement: the rule, pure
 reaper       labels, and the removal of what dead sessions left
 guardian     a process that removes what a killed session was about to start
 models       how a model gets into a container

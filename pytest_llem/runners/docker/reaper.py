@@ -105,7 +105,9 @@ def sweep(daemon: Daemon) -> list[str]:
         for container in found:
             age_s = now_s - float(container["Created"])
             runs = container["State"] in ("running", "paused", "restarting")
-            if _is_left(container["Labels"], age_s, runs=runs) and removed(daemon, container["Id"]):
+            # One to be kept that never ran, or doesn't any more, is of no use to anybody.
+            said = {k: v for k, v in container["Labels"].items() if runs or k != KEPT}
+            if _is_left(said, age_s, runs=runs) and removed(daemon, container["Id"]):
                 gone.append(container["Id"][:12])
         for volume in _volumes(daemon, SESSION):
             # A volume has no state of its own: in use, it can't be removed.
@@ -137,7 +139,7 @@ def sweep_session(daemon: Daemon, session: str) -> list[str]:
 
 def _is_left(labels: Mapping[str, str], age_s: float, *, runs: bool) -> bool:
     """Whether a dead session left something with these labels."""
-    if KEPT in labels and runs:
+    if KEPT in labels:
         return False
     try:
         owner = Owner(

@@ -269,6 +269,8 @@ def test_a_loaded_engine_at_92_percent_is_healthy_and_6_percent_more_is_not(
     (before,) = session.containers
     again = session.on_gpu()
     assert [window.phase for window in again.windows] == ["measure"]
+    # The memory is the engine's own: nobody waits for it to be freed.
+    assert again.conditions["waited_s"] == 0
     (reading,) = session.place["health"]
     assert reading["unwell"] is None
     (gpu,) = reading["gpus"]

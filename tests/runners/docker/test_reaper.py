@@ -86,6 +86,18 @@ def test_what_is_somebody_elses_or_kept_stays(
     assert len(containers(docker_daemon)) == 4
 
 
+@pytest.mark.docker
+def test_what_was_to_be_kept_and_never_ran_is_removed(
+    docker_daemon: Daemon, reached: Reached, dead: dict[str, str]
+) -> None:
+    left = create(reached, {**dead, KEPT: "true"})
+    create(reached, {**reaper.labels("mine"), KEPT: "true"})
+    stays = create(reached, {**reaper.labels("mine"), KEPT: "true"}, running=True)
+    assert reaper.sweep(reached) == [left]
+    assert len(reaper.sweep_session(reached, "mine")) == 1
+    assert [str(c.id)[:12] for c in docker_daemon.client().containers.list()] == [stays]
+
+
 @pytest.mark.parametrize(
     ("labels", "age_s", "runs", "left"),
     [
