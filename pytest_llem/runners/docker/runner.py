@@ -17,6 +17,7 @@ from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
+from pytest_llem.runners.docker.image import Image, ensure
 from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.settings import Settings
 
@@ -79,6 +80,7 @@ class DockerRunner:
         self._guardian: Guardian | None = None
         self._limited = False
         self._models: Models | None = None
+        self._images: dict[str, Image] = {}
 
     @property
     def daemon(self) -> Daemon:
@@ -114,7 +116,18 @@ class DockerRunner:
                 cause="no image",
                 fix=f"name one: --llem-runner-{launch.backend}=docker:IMAGE",
             )
+        self.image(launch.image, settings)
         return self._ephemeral(launch, settings)
+
+    def image(self, name: str, settings: Settings) -> Image:
+        """An image, looked at once; fetched where it is missing, may be, and nobody looked before.
+
+        Raises:
+            ContainerError: when it can't be had.
+        """
+        if name not in self._images:
+            self._images[name] = ensure(self.daemon, name, settings.pull)
+        return self._images[name]
 
     def close(self) -> None:
         """Leave nothing behind, and close the connections."""
@@ -134,7 +147,7 @@ class DockerRunner:
         first = opening(launch, archive_for(launch), beat_s)
 
         def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | dict(provision.about) | self._place()
+            about = order.about(launch, said, around) | dict(provision.about) | self._place(launch)
 
             def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
                 wanted = order.create(launch, said, around, devices)
@@ -193,10 +206,12 @@ class DockerRunner:
             rootless=daemon.rootless,
         )
 
-    def _place(self) -> dict[str, Any]:
-        """The daemon, for the report."""
-        daemon = self.daemon
+    def _place(self, launch: Launch) -> dict[str, Any]:
+        """The daemon and what exactly the image is, for the report."""
+        daemon, image = self.daemon, self._images.get(launch.image or "")
         return {
+            "image_id": image and image.id,
+            "image_digest": image and image.digest,
             "daemon": daemon.name,
             "daemon_version": str(daemon.info.get("ServerVersion", "")),
             "remote": not daemon.local,
