@@ -16,7 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 __all__ = [
     "ContainerError",
@@ -84,6 +85,7 @@ class ContainerError(WorkerError):
         phase: what was being done: ``connect``, ``pull``, ``create``, ``start``, ``run``.
         cause: a name for the cause that doesn't change with the daemon's version; ``unknown`` for
             an error that isn't among those known here.
+        about: plain data for the report: what is known of the place; empty for nothing.
     """
 
     def __init__(
@@ -93,3 +95,4 @@ class ContainerError(WorkerError):
         super().__init__(message, kind="container", fix=fix, log_tail=log_tail)
         self.phase = phase
         self.cause = cause
+        self.about: Mapping[str, Any] = {}

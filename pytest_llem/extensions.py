@@ -251,9 +251,9 @@ class Transport(Protocol):
     One that knows more of an end than its exit status has ``why_ended()``: cause and fix, or None.
     One that isn't simply this host has ``about``, plain data for the report; its ``image`` is what
     a missing engine is missing in. One that can tell whether the place still does for another
-    measurement has ``unwell()``: why not, or nothing. One whose worker isn't in the user's
-    environment may have ``secrets``, name to text: they are sent with the request, and are nowhere
-    else.
+    measurement has ``unwell()``: why not, or nothing; one that is kept is told of each measurement
+    that was made there, ``measured(digest)``. One whose worker isn't in the user's environment may
+    have ``secrets``, name to text: they are sent with the request, and are nowhere else.
     """
 
     def send(self, data: bytes) -> None:

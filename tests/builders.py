@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from pytest_llem.records import Figure, Measurement, Reading, RequestTiming, Ver
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners.detect import Detected
+from pytest_llem.wire import to_dict
 
 __all__ = [
     "DIGEST",
@@ -28,6 +30,7 @@ __all__ = [
     "measurement",
     "outcome",
     "reading",
+    "request",
     "timing",
     "unmeasured",
     "verdict",
@@ -44,6 +47,13 @@ def experiment(**fields: Any) -> Experiment:
     """An experiment of two short requests."""
     base = Experiment(id="a", model="org/m", prompts=Prompts(count=2, input_tokens=4))
     return dataclasses.replace(base, **fields)
+
+
+def request(asked: Experiment) -> bytes:
+    """The frame by which a host asks for the first cycle of an experiment."""
+    fields = {"digest": DIGEST, "cycle": 1, "idle": None, "beside": [], "keep": False}
+    frame = {"frame": "request", "experiment": to_dict(asked), **fields}
+    return json.dumps(frame).encode() + b"\n"
 
 
 def reading(energy_j: float | None = 10.0, **fields: Any) -> Reading:

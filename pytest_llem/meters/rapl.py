@@ -245,7 +245,7 @@ class RaplMeter:
         self, counter: _Counter, token: _Start, end: Look, start_s: float, end_s: float
     ) -> Reading:
         if not token.exact:
-            return self._rough(counter, token.looks[counter.domain], end)
+            return self._rough(counter, token.looks[counter.domain], end, end_s - start_s)
         if not counter.fresh(end.lo_s):
             gone = not counter.zone.energy.exists()
             why = "vanished" if gone else "stands still"
@@ -255,19 +255,24 @@ class RaplMeter:
             return self._unmeasured(counter.domain, "the meter was started within the window")
         if len(before) < 2 or len(after) < 2:
             why = ": the host was too busy to see them"
-            return self._rough(counter, token.looks[counter.domain], end, why)
+            start = token.looks[counter.domain]
+            return self._rough(counter, start, end, end_s - start_s, why)
         energy_j, spread_j = _attribute(before, after, start_s, end_s, counter.period_s)
         if energy_j <= 0:
             why = "the window is too short for its energy to be told"
             return self._unmeasured(counter.domain, why)
         return self._made(counter, energy_j, spread_j, end_s - start_s, "")
 
-    def _rough(self, counter: _Counter, start: Look, end: Look, why: str = "") -> Reading:
-        """The difference of two reads, each up to a period old."""
+    def _rough(
+        self, counter: _Counter, start: Look, end: Look, window_s: float, why: str = ""
+    ) -> Reading:
+        """The difference of two reads, each up to a period old, and somewhat beside the window."""
         energy_j, duration_s = end.joules - start.joules, max(end.hi_s - start.lo_s, 1e-9)
         if energy_j <= 0:
             return self._unmeasured(counter.domain, "the counter did not move in the window")
-        spread_j = energy_j / duration_s * counter.period_s / math.sqrt(6)
+        # A host that stalls reads late: what was used meanwhile is among it.
+        doubt_s = math.hypot(counter.period_s / math.sqrt(6), max(0.0, duration_s - window_s))
+        spread_j = energy_j / duration_s * doubt_s
         reason = f"not aligned to the counter's ticks{why}"
         return self._made(counter, energy_j, spread_j, duration_s, reason)
 

@@ -18,6 +18,7 @@ from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.carbon import with_carbon
+from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.docker.settings import given, keeps_engine
@@ -164,7 +165,7 @@ def outcome_of(
         node=turn.node,
         experiment=turn.planned.experiment.id,
         digest=turn.planned.digest,
-        config=to_dict(turn.planned.experiment),
+        config=masked(to_dict(turn.planned.experiment)),
         cycle=turn.cycle,
         runner=turn.runner,
         finished=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

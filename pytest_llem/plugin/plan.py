@@ -6,6 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,7 +16,8 @@ from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.records import IDLE_LASTS_S
 from pytest_llem.reports.plan import StudyPlan, Turn, lines
 from pytest_llem.results import journal
-from pytest_llem.runners.fetch import Stock, Supply
+from pytest_llem.runners.docker.outlook import Outlook
+from pytest_llem.runners.fetch import Copy, ImageSupply, Stock, Supply
 from pytest_llem.runners.thermal import Place, gap_s
 from pytest_llem.study.identity import engine_key
 
@@ -27,6 +29,8 @@ _OUTCOMES = 2000
 
 _NO_STUDY = "llem: no study among the collected tests; name one: pytest --llem-plan benchmarks"
 _NOT_SELECTED = "llem: nothing to plan, as nothing of the collected studies is selected"
+
+_Named = TypeVar("_Named", Supply, Copy)
 
 _Cycle = tuple[ExperimentNode, int]
 _Identity = tuple[str, str]
@@ -59,7 +63,7 @@ def _lines(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[str]:
 
 def _plans(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[StudyPlan]:
     """A plan for each study, in the order of their first items."""
-    stock = Stock()
+    stock, outlook = Stock(), Outlook()
     idlers = {item: reason for item in items if (reason := _idle(item))}
     turns = _turns(config, list(_cycles(items, idlers)))
     studies: dict[Path, list[LlemItem]] = {}
@@ -78,8 +82,25 @@ def _plans(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[StudyPl
             turns=own,
             gates=sum(isinstance(item, GateItem) and item not in idlers for item in selected),
             supplies=[_shown(config, each) for each in stock.supplies(experiments.values())],
+            images=_images(outlook, own),
+            copies=_copies(config, outlook, own),
             not_made=_grouped({item: idlers[item] for item in selected if item in idlers}),
         )
+    outlook.close()
+
+
+def _images(outlook: Outlook, turns: Sequence[Turn]) -> list[ImageSupply]:
+    """Images of containers, each once; without a container nobody asks for Docker."""
+    used = [turn.runner.image for turn in turns if turn.runner.mode == "docker"]
+    return [outlook.image(name) for name in dict.fromkeys(used) if name]
+
+
+def _copies(config: pytest.Config, outlook: Outlook, turns: Sequence[Turn]) -> list[Copy]:
+    """Models that are sent to a daemon elsewhere."""
+    own = {turn.experiment.id: turn.experiment for turn in turns if turn.runner.mode == "docker"}
+    if not own:
+        return []
+    return [_shown(config, copy) for copy in outlook.copies(own.values())]
 
 
 def _idle(item: LlemItem) -> tuple[str, str] | None:
@@ -199,7 +220,7 @@ def _known(config: pytest.Config, wanted: Collection[_Identity]) -> dict[_Identi
     return {identity: statistics.median(times) for identity, times in found.items()}
 
 
-def _shown(config: pytest.Config, supply: Supply) -> Supply:
+def _shown(config: pytest.Config, supply: _Named) -> _Named:
     """A directory as messages name it."""
     if not Path(supply.model).is_absolute():
         return supply

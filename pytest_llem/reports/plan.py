@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import show
-from pytest_llem.runners.fetch import Supply
+from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
 from pytest_llem.study.checks import NOT_YET
 from pytest_llem.study.identity import engine_key
 from pytest_llem.study.keys import Execution
@@ -66,6 +66,8 @@ class StudyPlan:
         turns: what would be measured, in order.
         gates: how many would judge that.
         supplies: models of what would be measured, named as they are to be shown.
+        images: of containers.
+        copies: models that a daemon elsewhere gets, named as they are to be shown.
         not_made: label and reason to the selected experiments that would not be measured for it.
     """
 
@@ -77,6 +79,8 @@ class StudyPlan:
     turns: Sequence[Turn]
     gates: int = 0
     supplies: Sequence[Supply] = ()
+    images: Sequence[ImageSupply] = ()
+    copies: Sequence[Copy] = ()
     not_made: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
@@ -114,10 +118,9 @@ def _made(plan: StudyPlan) -> Iterator[str]:
     first = ", ".join(f"{turn.experiment.id}{_KEPT}c{turn.cycle}" for turn in plan.turns[:_TURNS])
     yield from _row("order", [_order(plan), first + _more(len(plan.turns) - _TURNS)])
     yield from _row("runner", _runners(plan.turns))
-    if any(turn.runner.image for turn in plan.turns):
-        text = "whether they are here, and their sizes, are asked when they are needed"
-        yield from _row("images", [text])
+    yield from _row("images", _images(plan.images))
     yield from _row("models", [text for supply in plan.supplies for text in _supply(supply)])
+    yield from _row("copies", map(_copy, plan.copies))
     yield from _row("engine loads", [_loads(plan.turns)])
     yield from _row("windows", _windows(plan.turns))
     yield from _row("asleep", [_asleep(plan.turns)])
@@ -176,6 +179,26 @@ def _runner(runner: RunnerSpec) -> str:
     if runner.mode != "docker":
         return f"{runner.value} ({runner.source})"
     return f"docker ({runner.source}), image {runner.image} ({runner.image_source})"
+
+
+def _images(images: Sequence[ImageSupply]) -> Iterator[str]:
+    """Images with their sizes, and once why the daemon can't be asked of them."""
+    for image in images:
+        if image.here and image.size_bytes is not None:
+            yield f"{image.name}: here, {show(image.size_bytes, 'bytes')}"
+        elif image.here is None:
+            yield f"{image.name}: size unknown"
+        else:
+            yield f"{image.name}: to pull, size unknown before"
+    for reason in dict.fromkeys(image.reason for image in images if image.reason):
+        yield f"Docker can't be asked: {reason}"
+
+
+def _copy(copy: Copy) -> str:
+    size = show(copy.size_bytes, "bytes")
+    return f"{copy.model}: {size} {'copied' if copy.done else 'to copy'} to {copy.daemon}" + (
+        " before" if copy.done else ""
+    )
 
 
 def _supply(supply: Supply) -> Iterator[str]:

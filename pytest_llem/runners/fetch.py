@@ -23,7 +23,7 @@ from pytest_llem.runners.models import (
     refused,
 )
 
-__all__ = ["Stock", "Supply"]
+__all__ = ["Copy", "ImageSupply", "Stock", "Supply"]
 
 _NO_CLIENT = "huggingface_hub is not installed here, so the hub can't be asked"
 _NO_CONFIG = f"the hub has no {CONFIG} of it"
@@ -60,6 +60,38 @@ class Supply:
     def name(self) -> str:
         """Model and revision."""
         return _name(self.model, self.revision)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSupply:
+    """A container image, and whether the daemon has it.
+
+    Attributes:
+        here: None where the daemon can't be asked.
+        size_bytes: unpacked, of one that is here; registries tell no size.
+        reason: why the daemon can't be asked.
+    """
+
+    name: str
+    here: bool | None
+    size_bytes: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """A model that a daemon elsewhere needs a copy of.
+
+    Attributes:
+        model: an absolute directory, or as the study says.
+        daemon: its name.
+        done: whether it was copied before.
+    """
+
+    model: str
+    daemon: str
+    size_bytes: int
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,8 @@ class Workers:
         finally:
             self.place = dict(getattr(held.transport, "about", {}))
         if task.keep:
+            measured: Callable[[str], None] = getattr(held.transport, "measured", lambda _: None)
+            measured(task.digest)
             self._held = held
         else:
             _end(held)
@@ -136,7 +138,8 @@ class Workers:
         try:
             launch = self._launch(task, lease)
             transport = runner.start(launch)
-        except BaseException:
+        except BaseException as error:
+            self.place = dict(getattr(error, "about", {}))
             lease.release()
             raise
         beside = None if task.mode == "local" else self.beside

@@ -198,10 +198,13 @@ class Conditions(Surroundings):
 
 
 @contextlib.contextmanager
-def watched(experiment: Experiment, emit: Callable[..., None]) -> Iterator[Conditions]:
-    """The conditions of a measurement that is about to load its engine, maybe on a GPU.
+def watched(
+    experiment: Experiment, emit: Callable[..., None], loaded: bool
+) -> Iterator[Conditions]:
+    """The conditions of a measurement on what may be a GPU, from before its engine is loaded.
 
-    Waits for other processes, and starts the power trace.
+    Waits for other processes, and starts the power trace. Where the engine is loaded already, and
+    whose the memory is can't be told, there is nothing to wait for: it is the engine's own.
     """
     found = look()
     gpus = found.gpus[: experiment.devices]
@@ -209,9 +212,11 @@ def watched(experiment: Experiment, emit: Callable[..., None]) -> Iterator[Condi
     if gpus and experiment.power_trace_hz != "none":
         trace = Trace([gpu.uuid for gpu in gpus], experiment.power_trace_hz)
         trace.start()
-    conditions = Conditions(gpus, trace, hidden=hidden_pids(), reason=found.reason)
+    hidden = hidden_pids()
+    conditions = Conditions(gpus, trace, hidden=hidden, reason=found.reason)
     try:
-        conditions.wait(emit)
+        if not (loaded and hidden):
+            conditions.wait(emit)
         yield conditions
     finally:
         conditions.close()

@@ -64,6 +64,11 @@ class Held:
         phases.meters = self.meters
         return self._engine
 
+    @property
+    def loaded(self) -> bool:
+        """Whether there is an engine on the device now."""
+        return self._engine is not None
+
     def about(self) -> dict[str, Any]:
         """What the meters found out of their counters, by meter."""
         return {

@@ -58,11 +58,19 @@ class Surroundings:
 
 
 @contextlib.contextmanager
-def watched(experiment: Experiment, emit: Callable[..., None]) -> Iterator[Surroundings]:
-    """The surroundings of a measurement that is about to load its engine."""
+def watched(
+    experiment: Experiment, emit: Callable[..., None], *, loaded: bool = False
+) -> Iterator[Surroundings]:
+    """The surroundings of a measurement, from before its engine is loaded.
+
+    Args:
+        experiment: that is measured.
+        emit: sends frames.
+        loaded: whether the engine is on the device already, from an earlier measurement.
+    """
     on_a_gpu = experiment.device == "cuda"
     if on_a_gpu or (experiment.device == "auto" and driver_is_there()):
-        with importlib.import_module(_OF_GPUS).watched(experiment, emit) as conditions:
+        with importlib.import_module(_OF_GPUS).watched(experiment, emit, loaded) as conditions:
             yield conditions
     else:
         yield Surroundings()

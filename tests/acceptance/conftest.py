@@ -27,6 +27,8 @@ HEADER = """\
 
 PLUGINS = {
     "asyncio": ["asyncio"],
+    # Not for what it does, but for what it takes: a sixth of a session's time.
+    "hypothesis": ["hypothesispytest"],
     "html": ["html", "html_fixtures", "metadata"],
     "randomly": ["randomly"],
     "rerunfailures": ["rerunfailures"],

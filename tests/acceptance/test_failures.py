@@ -58,11 +58,12 @@ def test_the_end_of_the_log_is_shown(project: Project) -> None:
     ("phase", "limit"), [("load", "load_timeout_s"), ("run", "timeout_s"), ("close", "timeout_s")]
 )
 def test_a_worker_that_takes_too_long_is_ended(project: Project, phase: str, limit: str) -> None:
-    project.study(f"{CYCLE}fake: {{hang_in: {phase}}}\n{limit}: 1\n")
+    # A busy machine may need some of it for the phases before.
+    project.study(f"{CYCLE}fake: {{hang_in: {phase}}}\n{limit}: 3\n")
     result = project.run("benchmarks")
     name = {"load": "load", "run": "measure", "close": "close"}[phase]
     result.stdout.fnmatch_lines(
-        [f"E   no end of {name} within 1 s", f"E   fix: raise {limit}, or make the *"]
+        [f"E   no end of {name} within 3 s", f"E   fix: raise {limit}, or make the *"]
     )
     result.assert_outcomes(failed=1)
 

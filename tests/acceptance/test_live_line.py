@@ -68,12 +68,13 @@ def test_a_terminal_shows_phase_progress_and_time_left(
 
 
 def test_a_terminal_counts_a_gap_down(project: Project) -> None:
-    project.study("id: a\nexecution: {cycles: 2, gaps: 1.6}\n")
+    project.study("id: a\nexecution: {cycles: 2, gaps: 2.6}\n")
     text = run_on_terminal(project)
     gaps = re.findall(r"\x1b7\x1b\[K  a c2  gap  (\d) s left\x1b8", text)
     assert gaps == sorted(gaps, reverse=True)
-    assert gaps[0] == "2"
-    assert "1" in gaps
+    assert gaps[0] == "3"
+    # A busy machine may miss one.
+    assert len(set(gaps)) > 1
 
 
 def test_nothing_of_it_without_a_terminal(project: Project) -> None:

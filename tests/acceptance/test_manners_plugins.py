@@ -338,3 +338,22 @@ def test_with_two_xdist_workers_items_run_once_and_gates_judge_all(project: Proj
         (gate["experiment"], gate["cycles"], gate["outcome"]) for gate in report["gates"]
     )
     assert gates == [("alpha", 2, "passed"), ("beta", 2, "passed")]
+
+
+def test_tests_of_hypothesis_run_beside_a_study(project: Project) -> None:
+    project.switch_on("hypothesis")
+    project.study(TWO)
+    project.pytester.makepyfile(
+        test_own="""
+        from hypothesis import given, strategies
+
+        @given(strategies.integers())
+        def test_any(number):
+            assert number == number
+        """
+    )
+    options = ("-v", "--hypothesis-show-statistics")
+    result = project.run("benchmarks", "test_own.py", *options)
+    result.assert_outcomes(passed=6)
+    assert ran(result) == [*ALL_PASSED, "test_any PASSED"]
+    result.stdout.fnmatch_lines(["test_own.py::test_any:", "*100 passing*"])

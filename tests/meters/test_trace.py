@@ -23,7 +23,8 @@ from tests.rig.nvml import H100, NO_COUNTER, Rig, Settings
 
 pytestmark = pytest.mark.once
 
-SOON_S = 10.0
+SOON_S = 20.0
+TRIES = 5
 NOISY: Settings = {"noise": 0.002, "instant_window_ms": 25}
 LOST = "the driver can't reach the GPU any more (it is lost); restart the machine"
 
@@ -57,15 +58,21 @@ def started(traces: list[Trace], hz: float | None = 50.0, *, ticks: bool = False
     return trace
 
 
-def sampled(trace: Trace, seconds: float, least: int = 0) -> tuple[Sample, ...]:
-    """Samples of some time; of more where a busy machine made too few."""
-    trace.on()
+def passed(trace: Trace, seconds: float, least: int = 0) -> tuple[float, float]:
+    """Begin and end of some time; of more where a busy machine made too few samples."""
     start_s = time.monotonic()
     time.sleep(seconds)
     end_s = time.monotonic()
     while len(trace.samples(start_s, end_s)) < least and end_s - start_s < SOON_S:
         time.sleep(0.05)
         end_s = time.monotonic()
+    return start_s, end_s
+
+
+def sampled(trace: Trace, seconds: float, least: int = 0) -> tuple[Sample, ...]:
+    """Samples of such a time, with the trace on only then."""
+    trace.on()
+    start_s, end_s = passed(trace, seconds, least)
     trace.off()
     return trace.samples(start_s, end_s)
 
@@ -115,10 +122,15 @@ def test_the_peak_of_a_load_is_seen_where_averaged_power_hides_it(
     rig = machine(settings={"wave": "const:650", "instant_window_ms": 25, "instant_period_ms": 25})
     trace = started(traces)
     trace.on()
-    with rig.load() as load:
-        time.sleep(0.5)
+    for _ in range(TRIES):
+        with rig.load() as load:
+            time.sleep(0.5)
+        found = trace.samples(load.start_s, load.end_s)
+        if len(found) >= 5 and load.end_s - load.start_s < 0.7:
+            break
+        # One of us was kept from running: again, when the mean has forgotten it.
+        time.sleep(1.2)
     trace.off()
-    found = trace.samples(load.start_s, load.end_s)
     assert max(sample.power_w or 0 for sample in found) == pytest.approx(650, rel=0.01)
     assert max(sample.usage_w or 0 for sample in found) < 600
 
@@ -173,11 +185,9 @@ def test_only_samples_of_the_interval_are_given(
     machine()
     trace = started(traces)
     trace.on()
-    time.sleep(0.3)
-    start_s = time.monotonic()
-    time.sleep(0.3)
-    end_s = time.monotonic()
-    time.sleep(0.3)
+    passed(trace, 0.3, least=1)
+    start_s, end_s = passed(trace, 0.3, least=1)
+    passed(trace, 0.3, least=1)
     found = trace.samples(start_s, end_s)
     assert found
     assert all(start_s <= sample.at_s <= end_s for sample in found)
@@ -205,11 +215,11 @@ def test_what_the_process_used_of_the_cpu_is_told(
     trace = started(traces)
     trace.on()
     first_s = trace.cpu_s
-    time.sleep(0.5)
+    start_s, end_s = passed(trace, 0.5, least=20)
     trace.off()
     assert first_s is not None
     assert trace.cpu_s is not None
-    assert 0 < trace.cpu_s - first_s < 0.5
+    assert 0 < trace.cpu_s - first_s < end_s - start_s
 
 
 # --- ticks ---------------------------------------------------------------------------------
@@ -224,6 +234,9 @@ def test_ticks_of_the_power_usage_are_bracketed(
     start_s = time.monotonic()
     time.sleep(3.0)
     (series,) = trace.ticks(start_s, time.monotonic())
+    while len(series.ticks) < 10 and time.monotonic() < start_s + SOON_S:
+        time.sleep(0.5)
+        (series,) = trace.ticks(start_s, time.monotonic())
     assert series.reason == ""
     assert series.period_s == pytest.approx(0.1, rel=0.02)
     assert len(series.ticks) >= 10
@@ -241,10 +254,15 @@ def test_ticks_hold_the_mean_of_the_last_second(
     rig = machine(NO_COUNTER, settings={"wave": "ramp:100,600,3"})
     trace = started(traces, None, ticks=True)
     trace.on()
-    with rig.load() as load:
-        time.sleep(2.0)
-    (series,) = trace.ticks(load.start_s, load.end_s)
-    seen = [tick for tick in series.ticks if tick.seen]
+    for _ in range(TRIES):
+        with rig.load() as load:
+            time.sleep(2.0)
+        (series,) = trace.ticks(load.start_s, load.end_s)
+        seen = [tick for tick in series.ticks if tick.seen]
+        if len(seen) >= 10 and load.end_s - load.start_s < 2.9:
+            break
+        # One of us was kept from running: again, when the mean has forgotten it.
+        time.sleep(1.2)
     assert len(seen) >= 10
     for tick in seen:
         # It grows all the time: by its value it was renewed within the bracket.
@@ -330,9 +348,15 @@ def test_a_gpu_that_is_lost_meanwhile_leaves_gaps_and_a_reason(
 ) -> None:
     rig = machine(gpus=2)
     age_s = time.monotonic() - rig.epoch_ns * 1e-9
-    rig.configure({"err.nvmlDeviceGetFieldValues": f"15,{age_s + 1.5}"})
+    rig.configure({"err.nvmlDeviceGetFieldValues": f"15,{age_s + 3.0}"})
     trace = started(traces)
-    found = sampled(trace, 2.5)
+    trace.on()
+    start_s, end_s = passed(trace, 0.2, least=2)
+    lost_s = rig.epoch_ns * 1e-9 + age_s + 3.0
+    passed(trace, max(0.0, lost_s - end_s) + 0.1, least=2)
+    _, end_s = passed(trace, 0.0, least=2)
+    trace.off()
+    found = trace.samples(start_s, end_s)
     assert any(sample.power_w is None for sample in found)
     assert any(sample.power_w is not None for sample in found)
     assert trace.reasons == (LOST, LOST)

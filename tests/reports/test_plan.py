@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.reports.plan import lines
-from pytest_llem.runners.fetch import Supply
+from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
 from pytest_llem.runners.models import Finding
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.schedule import schedule
@@ -42,6 +42,7 @@ def test_a_plan_reads_like_this() -> None:
         execution=execution,
         turns=made,
         gates=4,
+        images=[ImageSupply(name="vllm/vllm-openai:v0.32.0", here=False)],
         supplies=[
             supply(model="models/tiny-llama", place="directory", random=True, size_bytes=1234),
             supply(model="org/model", revision="v1", size_bytes=2_500_000_000),
@@ -59,8 +60,7 @@ def test_a_plan_reads_like_this() -> None:
         "               a c1, b c1, d c1, c c1, b c2, c c2 and 6 more",
         "  runner       vllm     docker (cli), image vllm/vllm-openai:v0.32.0 (default)",
         "               pytorch  local (default)",
-        "  images       whether they are here, and their sizes, are asked when they are",
-        "                 needed",
+        "  images       vllm/vllm-openai:v0.32.0: to pull, size unknown before",
         "  models       models/tiny-llama: directory, random weights, 1.23 kB",
         "               org/model@v1: hub, 2.50 GB to fetch",
         "  engine loads 12; 2 with order: sequential and worker: reuse (not in this",
@@ -183,9 +183,37 @@ def test_images_of_single_experiments_are_told_apart() -> None:
     ]
 
 
-def test_images_are_spoken_of_only_where_there_are_containers() -> None:
+def test_images_are_told_with_what_the_daemon_knows() -> None:
     assert row("images") == []
-    assert row("images", study(turns=[turn(runner=DOCKER)])) != []
+    images = [
+        ImageSupply(name="a:1", here=True, size_bytes=5_300_000_000),
+        ImageSupply(name="b:1", here=False),
+    ]
+    assert row("images", study(images=images)) == [
+        "a:1: here, 5.30 GB",
+        "b:1: to pull, size unknown before",
+    ]
+
+
+def test_a_daemon_that_does_not_answer_is_spoken_of_once() -> None:
+    images = [ImageSupply(name=name, here=None, reason="nobody answers") for name in "ab"]
+    assert row("images", study(images=images)) == [
+        "a: size unknown",
+        "b: size unknown",
+        "Docker can't be asked: nobody answers",
+    ]
+
+
+def test_models_are_copied_to_daemons_elsewhere() -> None:
+    copies = [
+        Copy(model="models/a", daemon="lab", size_bytes=3_000_000_000, done=False),
+        Copy(model="org/b", daemon="lab", size_bytes=2_000_000, done=True),
+    ]
+    assert row("copies") == []
+    assert row("copies", study(copies=copies)) == [
+        "models/a: 3.00 GB to copy to lab",
+        "org/b: 2.00 MB copied to lab before",
+    ]
 
 
 # --- models ---------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pytest_llem.records import Reading
 from tests.rig.powercap import Powercap
 
-__all__ = ["Span", "bounds_j"]
+__all__ = ["STILL_S", "Span", "wrong"]
 
 _SIGMAS = 4
 _ROUNDING = 0.02
+STILL_S = 0.2
+"""A counter that doesn't move for so long may be said to stand still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,19 +32,29 @@ class Span:
     told_s: float
 
 
-def bounds_j(
-    reading: Reading, tree: Powercap, key: str, span: Span, late_s: float
-) -> tuple[float, float]:
-    """The least and the most energy that a reading of a steady load may tell.
+def wrong(reading: Reading, tree: Powercap, key: str, span: Span, late_s: float) -> str:
+    """What is wrong with a reading of a steady load; empty where it is right.
 
-    That of the window, give or take what the meter itself says and what the counter was behind.
-    Where its ends weren't aligned to ticks, it was read once on either side of the window, some
-    time between being asked and having answered.
+    It should be the energy of the window, give or take what the meter itself says and what the
+    counter was behind. Where its ends weren't aligned to ticks, it was read once on either side of
+    the window, some time between being asked and having answered.
+
+    Args:
+        reading: of the window.
+        tree: that was read.
+        key: of the zone.
+        span: the window.
+        late_s: for how long the tree stood still since the meter was made.
     """
-    assert reading.uncertainty_j is not None, reading.reason
+    if reading.energy_j is None and late_s > STILL_S:
+        return ""
+    if reading.energy_j is None or reading.uncertainty_j is None:
+        return f"no energy: {reading.reason}"
     least_j = most_j = tree.energy(key, span.start_s, span.end_s)
     if "not aligned" in (reading.reason or ""):
         most_j = tree.energy(key, span.asked_s, span.told_s)
     behind_j = late_s * tree.truth(key).power(span.start_s)
     doubt_j = _SIGMAS * reading.uncertainty_j + _ROUNDING * most_j + behind_j
-    return least_j - doubt_j, most_j + doubt_j
+    if least_j - doubt_j <= reading.energy_j <= most_j + doubt_j:
+        return ""
+    return f"{reading.energy_j} J isn't {least_j} to {most_j} J, give or take {doubt_j} J"

@@ -16,9 +16,8 @@ from pytest_llem.errors import WorkerError
 from pytest_llem.extensions import Launch
 from pytest_llem.runners.conversation import Listener, Progress, converse
 from pytest_llem.runners.local import LocalTransport, start
-from pytest_llem.wire import to_dict
 from tests.acceptance.conftest import THIRD_PARTY, marked
-from tests.builders import experiment
+from tests.builders import experiment, request
 
 FAKE = experiment(backend="fake", meters=("estimate",), idle="none", warmup="none")
 
@@ -41,9 +40,8 @@ def busy(tmp_path: Path, **options: object) -> LocalTransport:
     """A worker that has begun to load and doesn't end."""
     transport = start(Launch(backend="fake", log=tmp_path / "log"))
     mark = tmp_path / "mark"
-    request = dataclasses.replace(FAKE, options={"mark": str(mark), "hang_in": "load", **options})
-    frame = {"frame": "request", "experiment": to_dict(request), "digest": "d", "cycle": 1}
-    transport.send(json.dumps(frame).encode() + b"\n")
+    asked = dataclasses.replace(FAKE, options={"mark": str(mark), "hang_in": "load", **options})
+    transport.send(request(asked))
     deadline = time.monotonic() + 60
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -95,9 +93,9 @@ def test_stop_ends_a_worker_that_does_not(
 
 @pytest.mark.parametrize("way", ["exit", "kill", "segv"])
 def test_how_a_worker_ended_is_told(tmp_path: Path, token: str, way: str) -> None:
-    request = dataclasses.replace(FAKE, options={f"{way}_in": "run"})
+    asked = dataclasses.replace(FAKE, options={f"{way}_in": "run"})
     with pytest.raises(WorkerError) as caught:
-        converse(start(Launch(backend="fake", log=tmp_path / "log")), request, "d", 1)
+        converse(start(Launch(backend="fake", log=tmp_path / "log")), asked, "d", 1)
     expected = {"exit": "exit status 3", "kill": "SIGKILL", "segv": "SIGSEGV"}[way]
     assert expected in caught.value.message
     assert workers(token) == 0

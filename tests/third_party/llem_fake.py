@@ -6,13 +6,15 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``<way>_in: <phase>``: the ways are ``raise hang hold_gil exit kill segv babble daemon print
   close_stdout``, the phases ``load run close``.
 * ``fail_once: path``: fails as long as the file isn't there, and makes it.
+* ``hoard: bytes``: memory that it fills in ``run``, and frees.
 * ``grandchild: true``: starts a process in a session of its own.
 * ``drop_tokens: n``: reports n tokens fewer; ``nan: true``: times that are no numbers;
   ``blob: n``: n bytes of facts.
 * ``ignore_term: true``: SIGTERM does nothing; ``gil_thread: true``: half a second after loading
   a thread takes the interpreter for good.
 * ``computes_on: cuda``: the device that it says it computes on.
-* ``mark: path``: writes the phase there on entering it.
+* ``mark: path``: writes the phase there on entering it; ``diary: path``: adds a line for it.
+* ``takes: bytes``: memory of the first GPU of a container of ``tests/rig/docker``, while loaded.
 * ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
   each time; ``refuse_one: true``: it refuses requests of a single token.
 
@@ -90,6 +92,11 @@ _WAYS: dict[str, Callable[[], object]] = {
 }
 
 
+_AT_FIRST_BYTES = 1e9
+_SIMULATED = Path("/run/simnvml/simnvml.conf")
+"""Of the driver that containers of the rig have."""
+
+
 class NiceRunner:
     """Runs workers on this host at a lower priority: nice:7."""
 
@@ -116,20 +123,35 @@ class FakeBackend:
         """Nothing is heavy here."""
 
     def load(self, experiment: Experiment) -> FakeEngine:
-        engine = FakeEngine(experiment.options)
+        engine = FakeEngine(experiment.options, self.name)
+        engine.take_memory(+1)
         engine.misbehave("load")
         return engine
 
 
+class OtherBackend(FakeBackend):
+    """Another one, which needs the same GPU."""
+
+    name = "other"
+
+
+class _Work:
+    """The time that all tokens of this process were meant to take."""
+
+    meant_s = 0.0
+
+
 class FakeEngine:
-    def __init__(self, options: Mapping[str, Any]) -> None:
+    def __init__(self, options: Mapping[str, Any], name: str) -> None:
         self._options = options
+        self._name = name
         self._peak = 0
         self._runs = 0
 
     def misbehave(self, phase: str) -> None:
-        if mark := self._options.get("mark"):
-            Path(mark).write_text(phase)
+        if diary := self._options.get("diary"):
+            with Path(diary).open("a") as file:
+                file.write(f"{phase} {self._name}\n")
         if self._options.get("grandchild") and phase == "load":
             command = [sys.executable, "-c", "import time; time.sleep(600)"]
             subprocess.Popen(command, start_new_session=True)
@@ -137,6 +159,9 @@ class FakeEngine:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if self._options.get("gil_thread") and phase == "load":
             threading.Timer(0.5, _hold_gil).start()
+        if mark := self._options.get("mark"):
+            # Whoever finds it finds all the above, too.
+            Path(mark).write_text(phase)
         if self._options.get("raise_in") == phase:
             raise RuntimeError(f"no luck in {phase}")
         for way, act in _WAYS.items():
@@ -160,6 +185,8 @@ class FakeEngine:
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:
         self.misbehave("run")
+        if hoard := int(self._options.get("hoard", 0)):
+            bytearray(b"x") * hoard
         if self._options.get("refuse_one") and workload.output_tokens == 1:
             raise RuntimeError("a single token is beneath me")
         self._runs += 1
@@ -173,7 +200,9 @@ class FakeEngine:
         submitted_s = time.monotonic()
         times = []
         for _ in range(count - int(self._options.get("drop_tokens", 0))):
-            time.sleep(float(self._options.get("token_s", 0.001)) * self._slowness())
+            token_s = float(self._options.get("token_s", 0.001)) * self._slowness()
+            _Work.meant_s += token_s
+            time.sleep(token_s)
             times.append(float("nan") if self._options.get("nan") else time.monotonic())
         timing = RequestTiming(
             submitted_s=submitted_s,
@@ -193,8 +222,20 @@ class FakeEngine:
     def peak_memory_bytes(self) -> int | None:
         return self._peak
 
+    def take_memory(self, sign: int) -> None:
+        """Use the option's bytes more, or fewer."""
+        if takes := int(self._options.get("takes", 0)):
+            lines = _SIMULATED.read_text().splitlines()
+            settings = dict(line.split("=", 1) for line in lines)
+            used = float(settings.get("gpu0.mem_used", _AT_FIRST_BYTES))
+            settings["gpu0.mem_used"] = str(used + sign * takes)
+            unfinished = _SIMULATED.with_suffix(".taken")
+            unfinished.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+            unfinished.replace(_SIMULATED)
+
     def close(self) -> None:
         self.misbehave("close")
+        self.take_memory(-1)
 
 
 class FixedMeter:
@@ -211,7 +252,7 @@ class FixedMeter:
         self.domains = ("cpu:0",) if target.device == "cpu" else ()
         self.reason = "" if self.domains else "it reads the CPU only"
 
-    def start(self, exact: bool = True) -> None:
+    def start(self, exact: bool = True) -> object:
         """There is nothing to wait for."""
 
     def close(self) -> None:
@@ -234,15 +275,23 @@ class FixedMeter:
 
 
 class EdgesMeter(FixedMeter):
-    """10 W, known the better the longer a window is."""
+    """10 W while tokens are made, known the better the longer that is.
+
+    A token takes as long as it was meant to, so that a busy machine makes no difference.
+    """
 
     name = "edges"
 
+    def start(self, exact: bool = True) -> float:
+        return _Work.meant_s
+
     def stop(self, token: object, start_s: float, end_s: float) -> Sequence[Reading]:
-        (reading,) = super().stop(token, start_s, end_s)
+        assert isinstance(token, float)
+        work_s = _Work.meant_s - token
+        (reading,) = super().stop(token, 0.0, work_s)
         edge_j = float(os.environ.get("LLEM_FAKE_EDGE_J", "0.05"))
         noise_j = float(os.environ.get("LLEM_FAKE_NOISE_J", "0"))
-        spread_j = math.hypot(edge_j, noise_j * math.sqrt(end_s - start_s))
+        spread_j = math.hypot(edge_j, noise_j * math.sqrt(work_s))
         return (dataclasses.replace(reading, uncertainty_j=spread_j),)
 
 

@@ -14,14 +14,12 @@ import pytest
 
 from pytest_llem.extensions import Launch
 from pytest_llem.runners.archive import bootstrap, build, opening
-from pytest_llem.wire import to_dict
 from pytest_llem.worker.lifeline import LOST
 from tests.acceptance.conftest import THIRD_PARTY
-from tests.builders import experiment
+from tests.builders import experiment, request
 
 HEARTBEAT = b'{"frame": "heartbeat"}\n'
 CANCEL = b'{"frame": "cancel"}\n'
-FAKE = experiment(backend="fake", meters=("fixed",), idle="none", warmup="none")
 
 
 class Watched:
@@ -47,13 +45,12 @@ class Watched:
         found: dict[str, Any] = json.loads(self.process.stdout.readline())
         return found
 
-    def request(self, mark: Path, **options: object) -> None:
+    def load(self, mark: Path, **options: object) -> None:
         """Have it load, and stay there."""
         asked = experiment(
             backend="fake", meters=("fixed",), options={"mark": str(mark), **options}
         )
-        request = {"frame": "request", "experiment": to_dict(asked), "digest": "d", "cycle": 1}
-        self.send(json.dumps(request).encode() + b"\n")
+        self.send(request(asked))
 
     def beat(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
@@ -94,7 +91,7 @@ def test_a_stuck_worker_ends_too(watched: list[Watched], tmp_path: Path) -> None
     watched.append(Watched(heartbeat_s=0.5))
     (worker,) = watched
     mark = tmp_path / "mark"
-    worker.request(mark, hold_gil_in="load", ignore_term=True)
+    worker.load(mark, hold_gil_in="load", ignore_term=True)
     while not mark.exists():
         worker.beat(0.2)
     assert worker.process.wait(60) == LOST
@@ -105,11 +102,12 @@ def test_the_worker_sees_none_of_it(watched: list[Watched]) -> None:
     (worker,) = watched
     assert worker.frame()["frame"] == "hello"
     # One frame in pieces, between others: what the worker doesn't know ends it with an error.
-    worker.send(HEARTBEAT + b'{"frame": "requ')
+    worker.send(HEARTBEAT + b'{"frame": "meter_requ')
     time.sleep(0.3)
-    question = b'est", "meters": ["fixed"], "device": "cpu", "count": 1}\n'
+    question = b'est", "meter": "fixed", "device": "cpu", "count": 1}\n'
     worker.send(question + HEARTBEAT + HEARTBEAT)
-    assert worker.frame() == {"frame": "ready", "domains": {"fixed": ["cpu:0"]}}
+    ready = worker.frame()
+    assert (ready["frame"], ready["domains"]) == ("meter_ready", ["cpu:0"])
     worker.send(b'{"frame": "close"}\n')
     assert worker.process.wait(60) == 0
 
@@ -118,7 +116,7 @@ def test_cancelling_ends_it_politely(watched: list[Watched], tmp_path: Path) -> 
     watched.append(Watched(heartbeat_s=5.0))
     (worker,) = watched
     mark = tmp_path / "mark"
-    worker.request(mark, hang_in="load")
+    worker.load(mark, hang_in="load")
     while not mark.exists():
         time.sleep(0.02)
     worker.send(CANCEL)
@@ -131,7 +129,7 @@ def test_a_request_larger_than_a_pipe_does_not_keep_it_from_watching(
     watched.append(Watched(heartbeat_s=0.5))
     (worker,) = watched
     mark = tmp_path / "mark"
-    worker.request(mark, hold_gil_in="load")
+    worker.load(mark, hold_gil_in="load")
     while not mark.exists():
         worker.beat(0.2)
     # Nobody reads that any more.

@@ -17,7 +17,7 @@ from pytest_llem.runners.docker.stream import Stream
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
-__all__ = ["ContainerTransport", "removed", "start"]
+__all__ = ["ContainerTransport", "past", "removed", "start"]
 
 _GONE_S = 10.0
 _LOG_LINES = 40
@@ -91,6 +91,35 @@ def removed(daemon: Daemon, container: str, timeout_s: float = _GONE_S) -> bool:
             return False
 
 
+def past(daemon: Daemon, container: str, timeout_s: float) -> tuple[int | None, bool]:
+    """How a container ended: exit status, and whether memory ran out in it.
+
+    The daemon's past tells of removed containers too. No status where it didn't end in the time.
+
+    Raises:
+        DockerException: of docker-py, when the daemon doesn't answer.
+        RequestException: of requests, the same.
+    """
+    code, oom = None, False
+    events = daemon.api.events(
+        since=0,
+        # By its own clock; what is in the past then comes at once.
+        until=f"{daemon.clock() + max(timeout_s, 0.05):.6f}",
+        filters={"container": container, "event": ["die", "oom", "destroy"]},
+        decode=True,
+    )
+    for event in events:
+        if event["Action"] == "oom":
+            oom = True
+        elif event["Action"] == "die":
+            code = int(event["Actor"]["Attributes"]["exitCode"])
+        elif event["Action"] == "destroy":
+            break
+    with contextlib.suppress(Exception):  # it may have ended by itself
+        events.close()
+    return code, oom
+
+
 class ContainerTransport(Attached):
     """Bytes to and from the first process of a container.
 
@@ -151,22 +180,7 @@ class ContainerTransport(Attached):
         import requests
 
         try:
-            events = self._daemon.api.events(
-                since=0,
-                # By its own clock; what is in the past then comes at once.
-                until=f"{self._daemon.clock() + max(timeout_s, 0.05):.6f}",
-                filters={"container": self.id, "event": ["die", "oom", "destroy"]},
-                decode=True,
-            )
-            for event in events:
-                if event["Action"] == "oom":
-                    self.oom = True
-                elif event["Action"] == "die":
-                    self._code = int(event["Actor"]["Attributes"]["exitCode"])
-                elif event["Action"] == "destroy":
-                    break
-            with contextlib.suppress(Exception):  # it may have ended by itself
-                events.close()
+            self._code, self.oom = past(self._daemon, self.id, timeout_s)
         except (docker.errors.DockerException, requests.RequestException) as error:
             self.lost = str(error)
         return None if self._code is None else as_signal(self._code)

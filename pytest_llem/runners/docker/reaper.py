@@ -11,7 +11,7 @@ The rule of the sweep:
 * Owner elsewhere (another host of a shared daemon, an earlier boot): a running container has its
   lifeline, with heartbeats where there is a network, and ends by itself within a minute of its
   owner. So what runs is left alone, and what doesn't run is removed once it is an hour old.
-* What says ``kept`` is left for the user's next session; its own first process ends it.
+* What says ``kept`` and runs is left for the user's next session; its own first process ends it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def sweep_session(daemon: Daemon, session: str) -> list[str]:
         gone = [
             container["Id"][:12]
             for container in _containers(daemon, label)
-            if KEPT not in container["Labels"] and removed(daemon, container["Id"])
+            if not (KEPT in container["Labels"] and container["State"] == "running")
+            and removed(daemon, container["Id"])
         ]
         return gone + [
             volume["Name"]
@@ -136,7 +137,7 @@ def sweep_session(daemon: Daemon, session: str) -> list[str]:
 
 def _is_left(labels: Mapping[str, str], age_s: float, *, runs: bool) -> bool:
     """Whether a dead session left something with these labels."""
-    if KEPT in labels:
+    if KEPT in labels and runs:
         return False
     try:
         owner = Owner(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from pytest_llem.errors import ContainerError, LlemError
+from pytest_llem import __version__
+from pytest_llem.errors import ContainerError, LlemError, WorkerError
 from pytest_llem.extensions import BACKENDS, METERS, Launch, Transport, names
 from pytest_llem.runners.archive import bootstrap, build_for, opening
 from pytest_llem.runners.docker import container, order, reaper
@@ -19,10 +23,8 @@ from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
 from pytest_llem.runners.docker.image import Image, ensure
 from pytest_llem.runners.docker.models import NOTHING, Models, Provision
+from pytest_llem.runners.docker.persistent import KEPT_S, Places, Wanted
 from pytest_llem.runners.docker.settings import Settings
-
-if TYPE_CHECKING:
-    from docker.types import DeviceRequest
 
 __all__ = ["DockerRunner", "archive_for", "command", "here"]
 
@@ -65,14 +67,19 @@ class DockerRunner:
     name = "docker"
 
     def __init__(
-        self, environ: Mapping[str, str] = os.environ, heartbeat_s: float = HEARTBEAT_S
+        self,
+        environ: Mapping[str, str] = os.environ,
+        heartbeat_s: float = HEARTBEAT_S,
+        kept_s: float = KEPT_S,
     ) -> None:
         """Nothing is asked of the daemon before the first worker is started.
 
         Args:
             environ: says where the daemon is.
             heartbeat_s: how often a worker behind a network is told that its starter is there.
+            kept_s: how long a container outlives its session, where it is to be left.
         """
+        self._kept_s = kept_s
         self.session = secrets.token_hex(8)
         self._environ = environ
         self._heartbeat_s = heartbeat_s
@@ -81,6 +88,7 @@ class DockerRunner:
         self._limited = False
         self._models: Models | None = None
         self._images: dict[str, Image] = {}
+        self._places: Places | None = None
 
     @property
     def daemon(self) -> Daemon:
@@ -116,28 +124,31 @@ class DockerRunner:
                 cause="no image",
                 fix=f"name one: --llem-runner-{launch.backend}=docker:IMAGE",
             )
-        self.image(launch.image, settings)
+        self.image(launch, settings)
+        if settings.strategy == "persistent":
+            return self._persistent(launch, settings)
+        if self._places is not None:
+            self._places.elsewhere()
         return self._ephemeral(launch, settings)
 
-    def image(self, name: str, settings: Settings) -> Image:
-        """An image, looked at once; fetched where it is missing, may be, and nobody looked before.
+    def mend(self, error: WorkerError) -> bool:
+        """Whether a worker that failed may do better in another container, which is started then.
 
-        Raises:
-            ContainerError: when it can't be had.
+        Only one that is kept can be the cause.
         """
-        if name not in self._images:
-            self._images[name] = ensure(self.daemon, name, settings.pull)
-        return self._images[name]
+        return self._places is not None and self._places.mend(error)
 
     def close(self) -> None:
         """Leave nothing behind, and close the connections."""
+        if self._places is not None:
+            self._places.close()
         if self._daemon is not None:
             with contextlib.suppress(LlemError):  # the next session's sweep does it
                 reaper.sweep_session(self._daemon, self.session)
             self._daemon.close()
         if self._guardian is not None:
             self._guardian.dismiss()
-        self._daemon = self._guardian = self._models = None
+        self._daemon = self._guardian = self._models = self._places = None
 
     def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
         """A container for one worker, gone with it."""
@@ -146,18 +157,77 @@ class DockerRunner:
         around = self.surroundings(provision)
         first = opening(launch, archive_for(launch), beat_s)
 
-        def begin(said: Settings) -> container.ContainerTransport:
-            about = order.about(launch, said, around) | dict(provision.about) | self._place(launch)
+        def begin(
+            wanted: Mapping[str, Any], about: Mapping[str, Any]
+        ) -> container.ContainerTransport:
+            return container.start(daemon, wanted, launch.log, first, about, beat_s)
 
-            def with_devices(devices: list[DeviceRequest]) -> container.ContainerTransport:
-                wanted = order.create(launch, said, around, devices)
-                return container.start(daemon, wanted, launch.log, first, about, beat_s)
-
-            return started(gpu_requests(daemon.info, order.gpu_numbers(launch)), with_devices)
-
-        transport = self.within_limits(launch, settings, begin)
+        transport = self._begun(launch, settings, provision, around, begin)
         transport.secrets = provision.secrets
         return transport
+
+    def image(self, launch: Launch, settings: Settings) -> dict[str, Any]:
+        """An image, fetched where it may be and nobody did so before; for the report.
+
+        Raises:
+            ContainerError: when there is no such image.
+        """
+        name = str(launch.image)
+        if name not in self._images:
+            self._images[name] = ensure(self.daemon, name, settings.pull)
+        found = self._images[name]
+        return {"image_id": found.id, "image_digest": found.digest}
+
+    def _persistent(self, launch: Launch, settings: Settings) -> Transport:
+        """A worker in a container that is kept."""
+        beat_s = self.heartbeat_s
+        if self._places is None:
+            self._places = Places(self.daemon, beat_s, kept_s=self._kept_s)
+        provision = self.provision(launch)
+        around = self.surroundings(provision)
+        numbers = order.gpu_numbers(launch)
+        return self._places.start(
+            Wanted(
+                key=self._key(launch, order.create(launch, settings, around), numbers),
+                backend=launch.backend,
+                image=str(launch.image),
+                gpus=len(numbers),
+                settings=settings,
+                begin=lambda take: self._begun(launch, settings, provision, around, take),
+                command=around.command,
+                opening=opening(launch, archive_for(launch), beat_s),
+                log=launch.log,
+                secrets=provision.secrets,
+            )
+        )
+
+    def _key(self, launch: Launch, wanted: Mapping[str, Any], numbers: Sequence[int]) -> str:
+        """Containers of one key are as good as each other, for the same user."""
+        asked = {name: value for name, value in wanted.items() if name != "labels"}
+        image = self.image(launch, Settings.of(launch.settings))["image_id"]
+        whose = [socket.gethostname(), os.getuid(), __version__]
+        text = json.dumps([whose, launch.backend, image, list(numbers), asked], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def _begun(
+        self,
+        launch: Launch,
+        settings: Settings,
+        provision: Provision,
+        around: order.Surroundings,
+        begin: Callable[[Mapping[str, Any], Mapping[str, Any]], _T],
+    ) -> _T:
+        """Begin with an order that the daemon takes, and what is to be reported of it."""
+
+        def with_settings(said: Settings) -> _T:
+            about = order.about(launch, said, around) | self.image(launch, said)
+            about |= dict(provision.about) | self._place()
+            ways = gpu_requests(self.daemon.info, order.gpu_numbers(launch))
+            return started(
+                ways, lambda devices: begin(order.create(launch, said, around, devices), about)
+            )
+
+        return self.within_limits(launch, settings, with_settings)
 
     def provision(self, launch: Launch) -> Provision:
         """The model of a launch's experiment, ready for a container.
@@ -206,12 +276,10 @@ class DockerRunner:
             rootless=daemon.rootless,
         )
 
-    def _place(self, launch: Launch) -> dict[str, Any]:
-        """The daemon and what exactly the image is, for the report."""
-        daemon, image = self.daemon, self._images.get(launch.image or "")
+    def _place(self) -> dict[str, Any]:
+        """The daemon, for the report."""
+        daemon = self.daemon
         return {
-            "image_id": image and image.id,
-            "image_digest": image and image.digest,
             "daemon": daemon.name,
             "daemon_version": str(daemon.info.get("ServerVersion", "")),
             "remote": not daemon.local,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.runners.docker.container import removed
 from pytest_llem.runners.docker.daemon import Daemon
 from pytest_llem.runners.docker.errors import translated
 
@@ -74,7 +75,7 @@ def _looked_at(
         for _ in content:  # read to its end, the connection can be used again
             pass
     finally:
-        api.remove_container(container, force=True, v=True)
+        removed(daemon, str(container))
     said: Mapping[str, Any] = found
     return said
 

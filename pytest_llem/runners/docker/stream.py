@@ -84,10 +84,11 @@ class Stream:
             try:
                 with self._lock:
                     sent = self._socket.send(view)
-            except _AGAIN as again:
-                if time.monotonic() > deadline:
+            except _AGAIN:
+                # Of a process that ended the daemon takes no more, without saying so to a writer.
+                if not self._read_aside() or time.monotonic() > deadline:
                     return False
-                self._ready(0.25, writing=not isinstance(again, ssl.SSLWantReadError))
+                self._ready(0.25, writing=True)
             except OSError:
                 return False
             else:
@@ -138,12 +139,23 @@ class Stream:
 
     def _take(self) -> bytes | None:
         """Whatever is there now; empty at the end, None when there is nothing yet."""
-        if self._early:
-            data, self._early = self._early, b""
-            return data
+        with self._lock:
+            if self._early:
+                data, self._early = self._early, b""
+                return data
+            return self._read()
+
+    def _read_aside(self) -> bool:
+        """Keep for later what is there now; False at the end."""
+        with self._lock:
+            data = self._read()
+            self._early += data or b""
+        return data != b""
+
+    def _read(self) -> bytes | None:
+        """As :meth:`_take`, of the connection alone; only with the lock."""
         try:
-            with self._lock:
-                taken: bytes = self._socket.recv(_CHUNK_BYTES)
+            taken: bytes = self._socket.recv(_CHUNK_BYTES)
         except _AGAIN:
             return None
         except OSError:
@@ -154,7 +166,7 @@ class Stream:
         """Wait until the connection can be used; what SSL holds back was taken before."""
         with contextlib.suppress(OSError, ValueError):  # closed by the other thread
             poll = select.poll()  # takes any number of open files, where select doesn't
-            poll.register(self._socket, select.POLLOUT if writing else select.POLLIN)
+            poll.register(self._socket, select.POLLIN | (select.POLLOUT if writing else 0))
             poll.poll(timeout_s * 1000)
 
 

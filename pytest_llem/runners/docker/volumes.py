@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pytest_llem.errors import ContainerError
 from pytest_llem.metrics import show
+from pytest_llem.runners.docker.container import removed
 from pytest_llem.runners.docker.contents import File, digest, fingerprint
 from pytest_llem.runners.docker.daemon import Daemon
 from pytest_llem.runners.docker.errors import translated
@@ -150,7 +151,7 @@ def _unpacking(place: Place, volume: str) -> Iterator[Stream]:
     finally:
         if stream is not None:
             stream.close()
-        _remove(place.daemon, container)
+        removed(place.daemon, container)
 
 
 def _only_one(place: Place, volume: str) -> str:
@@ -195,15 +196,6 @@ def _create(place: Place, volume: str) -> str:
         ),
     )
     return str(found["Id"])
-
-
-def _remove(daemon: Daemon, container: str) -> None:
-    """It removes itself once its standard input is closed; here it is waited for."""
-    import docker.errors
-    import requests
-
-    with contextlib.suppress(docker.errors.APIError, requests.RequestException):
-        daemon.api.remove_container(container, force=True, v=True)
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import secrets
 import time
@@ -16,8 +15,7 @@ import psutil
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Launch
 from pytest_llem.runners.docker.runner import DockerRunner
-from pytest_llem.wire import to_dict
-from tests.builders import experiment
+from tests.builders import experiment, request
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.images import BASE
 
@@ -65,9 +63,7 @@ class Box:
 
     def request(self, options: Mapping[str, object], **fields: Any) -> bytes:
         """A request whose engine misbehaves as the options say."""
-        asked = self.experiment(options=dict(options), **fields)
-        frame = {"frame": "request", "experiment": to_dict(asked), "digest": "d", "cycle": 1}
-        return json.dumps(frame).encode() + b"\n"
+        return request(self.experiment(options=dict(options), **fields))
 
 
 def containers(daemon: Daemon) -> list[str]:

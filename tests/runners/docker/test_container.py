@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+import pytest_llem
 from pytest_llem.errors import ContainerError, EngineMissing, WorkerError
 from pytest_llem.runners.conversation import Listener, Progress, converse
 from pytest_llem.runners.docker.container import ContainerTransport
@@ -32,6 +34,8 @@ from tests.runners.docker.boxes import (
 )
 
 pytestmark = pytest.mark.docker
+
+MODELS = Path(pytest_llem.__file__).parent / "cli" / "templates" / "models"
 
 
 @pytest.fixture
@@ -74,6 +78,7 @@ def test_a_measurement_in_a_stock_image(
     assert measurement.metrics["energy_j"].value is not None
     assert transport.wait(1.0) == 0
     assert transport.about["image"] == BASE
+    assert transport.about["image_id"].startswith("sha256:")
     assert transport.about["network"] == "none"
     assert transport.about["remote"] is False
     assert containers(docker_daemon) == []
@@ -344,3 +349,22 @@ def test_anonymous_volumes_go_with_their_container(
     converse(transport, box.experiment(), "d", 1)
     left, _ = eventually(lambda: volumes(docker_daemon))
     assert left == []
+
+
+# --- a real engine -------------------------------------------------------------------------------
+
+
+@pytest.mark.engine
+def test_torch_runs_for_an_unknown_user_who_can_write_nowhere(
+    torch_daemon: Daemon, box: Box
+) -> None:
+    box.folder.chmod(0o755)
+    shutil.copytree(MODELS / "tiny-llama", box.folder / "model")
+    asked = box.experiment(backend="pytorch", meters=("estimate",), dtype="float32")
+    launch = box.launch(
+        "llem/torch:1", backend="pytorch", experiment=asked, settings={"user": "54321:54321"}
+    )
+    runner = runner_of(torch_daemon)
+    measurement = converse(runner.start(launch), asked, "d", 1)
+    assert measurement.tokens["output"] == asked.prompts.count * asked.output_tokens
+    runner.close()

@@ -6,6 +6,8 @@ import hashlib
 import os
 import secrets
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -328,3 +330,37 @@ def test_a_model_that_cannot_be_read_is_named(remote: Daemon, tmp_path: Path) ->
     with pytest.raises(ContainerError, match="gone") as caught:
         models(remote).provide(wanted, BASE)
     assert "read every file" in caught.value.fix
+
+
+COPYING = """
+import sys, time
+from pathlib import Path
+from pytest_llem.experiment import Experiment
+from pytest_llem.runners.docker.daemon import connect
+from pytest_llem.runners.docker.models import Models
+
+def tell(text):
+    print(text, flush=True)
+    time.sleep(60)
+
+models = Models(connect({"DOCKER_HOST": sys.argv[1]}), labels={}, environ={}, tell=tell)
+models.provide(Experiment(id="a", model=sys.argv[2]), sys.argv[3])
+"""
+
+
+def test_nothing_is_left_of_a_session_that_is_killed_while_it_copies(
+    remote: Daemon, model: Path
+) -> None:
+    command = [sys.executable, "-c", COPYING, remote.url, str(model), BASE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout is not None
+        assert session.stdout.readline().startswith("copying")
+        assert len(left(remote)) == 1
+        session.kill()
+    deadline = time.monotonic() + 30
+    while left(remote) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left(remote) == []
+    # The next one doesn't take it for complete.
+    provision = models(remote).provide(experiment(model=str(model)), BASE)
+    assert said(remote, provision, reading(model / "config.json")) == "config.json"

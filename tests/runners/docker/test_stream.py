@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
 import ssl
@@ -172,3 +173,19 @@ def test_writing_to_nobody_is_no_error(ends: tuple[Stream, socket.socket]) -> No
     stream.close()
     assert stream.send(b"more") is False
     stream.end_input()
+
+
+def test_a_request_nobody_takes_ends_with_the_output(ends: tuple[Stream, socket.socket]) -> None:
+    stream, theirs = ends
+    begun = time.monotonic()
+    theirs.sendall(block(STDERR, b"no such program"))
+    # As a daemon does when a process ended: it reads no more, and closes one direction only.
+    if isinstance(theirs, ssl.SSLSocket):
+        theirs.settimeout(0)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            theirs.unwrap()
+    socket.socket.shutdown(theirs, socket.SHUT_WR)
+    assert stream.send(b"x" * 30_000_000) is False
+    assert time.monotonic() - begun < 20
+    assert stream.receive(10) == [(STDERR, b"no such program")]
+    assert stream.receive(10) == []
