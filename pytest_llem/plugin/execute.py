@@ -15,6 +15,7 @@ from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.run import Run
+from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.carbon import with_carbon
@@ -126,7 +127,7 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
 def _task(run: Run, turn: Turn) -> Task:
     """What is to be done where, in the words of the runners."""
     experiment, runner = turn.planned.experiment, turn.runner
-    settings = given(turn.study.docker, run.docker)
+    settings = given(*run.config.stash[KEY].choices.containers(turn.study))
     contained = runner.mode == "docker"
     return Task(
         experiment=experiment,

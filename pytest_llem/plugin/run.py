@@ -26,7 +26,6 @@ class Run:
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
         carbon: what a joule costs here, by the user's own settings.
-        docker: how containers are run, by the same.
         outcomes: (study file, experiment) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
     """
@@ -36,7 +35,7 @@ class Run:
         self.config = config
         self.rests = Rests(config)
         settings = config.stash[KEY].choices.user.settings
-        self.carbon, self.docker = settings.carbon, settings.docker
+        self.carbon = settings.carbon
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}

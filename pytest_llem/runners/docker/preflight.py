@@ -140,7 +140,7 @@ def examine(
         return Verdict(issues=tuple(issues), notices=tuple(notices))
     with contextlib.closing(daemon):
         if not issues:
-            issues = _check_images(daemon, uses, fetching)
+            issues = _check_images(daemon, uses, host, fetching)
     return Verdict(issues=tuple(dict.fromkeys(issues)), notices=tuple(notices))
 
 
@@ -232,10 +232,12 @@ def _check_smi(environ: Mapping[str, str], notices: list[str]) -> Iterator[Issue
 # --- tier 2: a container of each image -----------------------------------------------------
 
 
-def _check_images(daemon: Daemon, uses: Sequence[Use], fetching: Fetching | None) -> list[Issue]:
+def _check_images(
+    daemon: Daemon, uses: Sequence[Use], host: Host, fetching: Fetching | None
+) -> list[Issue]:
     session = secrets.token_hex(8)
     # Should this process be killed between a container's creation and its start.
-    guardian = Guardian(session)
+    guardian = Guardian(session, host.environ)
     try:
         own = labels(session)
         return [issue for use in uses for issue in _check_image(daemon, use, own, fetching)]
