@@ -213,6 +213,7 @@ class Launch:
         gpus: numbers of the GPUs that are leased for it, in the order of the PCI bus; the worker
             is to see these and no others. None leaves it to the place.
         settings: of containers, as studies name them; without those that nobody set.
+        tell: takes a line on what is being prepared, where that takes its time.
     """
 
     backend: str
@@ -224,6 +225,7 @@ class Launch:
     image: str | None = None
     gpus: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda _: None
 
 
 class Runner(Protocol):

@@ -7,6 +7,7 @@ unloaded as soon as the next measurement needs another.
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,7 +137,7 @@ class Workers:
         devices: Devices = getattr(runner, "devices", self.devices)
         lease = devices.lease(task.experiment, lambda s: listener.progress(_waiting(s)))
         try:
-            launch = self._launch(task, lease)
+            launch = self._launch(task, lease, listener)
             transport = runner.start(launch)
         except BaseException as error:
             self.place = dict(getattr(error, "about", {}))
@@ -145,7 +146,7 @@ class Workers:
         beside = None if task.mode == "local" else self.beside
         return _Held(task.key, Worker(transport, self.patience, beside), transport, lease)
 
-    def _launch(self, task: Task, lease: Lease) -> Launch:
+    def _launch(self, task: Task, lease: Lease, listener: Listener) -> Launch:
         environment = task.launch.environment
         if task.mode == "local":
             # Elsewhere it is for the runner to show these GPUs and no others.
@@ -155,6 +156,7 @@ class Workers:
             experiment=task.experiment,
             gpus=lease.numbers or None,
             environment=environment,
+            tell=_told(listener),
         )
 
     def _runner(self, mode: str) -> Runner:
@@ -174,6 +176,14 @@ def _end(held: _Held) -> None:
         held.worker.close()
     finally:
         held.lease.release()
+
+
+def _told(listener: Listener) -> Callable[[str], None]:
+    """What shows a line on what is being prepared as if it were a phase."""
+    begun_s = time.monotonic()
+    return lambda text: listener.progress(
+        Progress(phase=text, elapsed_s=time.monotonic() - begun_s)
+    )
 
 
 def _waiting(seconds: float) -> Progress:

@@ -14,7 +14,7 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Launch
 from pytest_llem.gpus import Found, Gpu
 from pytest_llem.runners.beside import HostMeters
-from pytest_llem.runners.conversation import Listener
+from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.workers import Task, Workers
 from pytest_llem.wire import PROTOCOL, checksum, to_dict
@@ -187,6 +187,24 @@ def test_what_a_place_could_mend_is_tried_once_more(
     assert places.mended == ["crashed"]
     # Whatever happened, the GPU is free again.
     assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
+
+
+def test_what_is_prepared_for_a_worker_is_shown(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    class Slow(Places):
+        def start(self, launch: Launch) -> Place:
+            launch.tell("copying m: 1 of 2 GB")
+            return super().start(launch)
+
+    heard: list[str] = []
+
+    class Ears(Listener):
+        def progress(self, progress: Progress) -> None:
+            heard.append(progress.phase)
+
+    session(Slow()).measure(task(tmp_path), Ears())
+    assert heard[0] == "copying m: 1 of 2 GB"
 
 
 def test_a_worker_that_cannot_be_started_holds_no_gpu(

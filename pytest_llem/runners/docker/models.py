@@ -82,12 +82,13 @@ class Models:
             daemon: of the containers.
             labels: of containers that exist for a moment.
             environ: of the caller: where the hub's cache and the token are.
-            tell: takes a line on how far a fetch or a copy is, a few times a second.
+            tell: takes a line on how far a fetch or a copy is, a few times a second; may be
+                changed between two of them.
         """
         self._daemon = daemon
         self._labels = labels
         self._environ = environ
-        self._tell = tell
+        self.tell = tell
         self._seen: dict[Path, bool] = {}
         self._volumes: dict[str, str] = {}
 
@@ -171,7 +172,7 @@ class Models:
         return self._volumes[key]
 
     def _place(self, image: str) -> Place:
-        return Place(daemon=self._daemon, image=image, labels=self._labels, tell=self._tell)
+        return Place(daemon=self._daemon, image=image, labels=self._labels, tell=self.tell)
 
     # --- the hub ---------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class Models:
         try:
             token = hub.token(environ)
             fetched = hub.fetch(
-                model, revision, cache, weights=weights, token=token, tell=self._tell
+                model, revision, cache, weights=weights, token=token, tell=self.tell
             )
         except OSError as error:
             raise ContainerError(

@@ -240,6 +240,7 @@ class DockerRunner:
         if self._models is None:
             labels = reaper.labels(self.session)
             self._models = Models(self.daemon, labels=labels, environ=self._environ)
+        self._models.tell = launch.tell
         return self._models.provide(launch.experiment, launch.image)
 
     def within_limits(
