@@ -72,7 +72,7 @@ class Kept:
         return [
             *containers(self.daemon),
             *self.processes(),
-            *volumes(self.daemon),
+            *(name for name in volumes(self.daemon) if not name.startswith("llem-")),
         ]
 
     def processes(self) -> list[int]:

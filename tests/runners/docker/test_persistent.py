@@ -19,6 +19,7 @@ from pytest_llem.records import Measurement
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
+from pytest_llem.runners.docker.execed import ExecTransport
 from pytest_llem.runners.docker.runner import DockerRunner
 from pytest_llem.runners.workers import Task, Workers
 from tests.builders import DIGEST, experiment
@@ -114,6 +115,13 @@ class Session:
     @property
     def place(self) -> Mapping[str, Any]:
         return self.workers.place
+
+    @property
+    def transport(self) -> ExecTransport:
+        """Of the worker that is kept."""
+        assert self.workers._held is not None
+        assert isinstance(self.workers._held.transport, ExecTransport)
+        return self.workers._held.transport
 
     @property
     def containers(self) -> list[Container]:
@@ -348,11 +356,10 @@ def test_restarts_that_do_not_help_come_to_an_end(open_session: Callable[..., Se
 def test_a_look_at_the_health_takes_a_moment_only(open_session: Callable[..., Session]) -> None:
     session = open_session()
     session.on_gpu()
-    unwell: Callable[[], str] = session.workers._held.transport.unwell  # type: ignore[union-attr]
     took_s = []
     for _ in range(20):
         begun_s = time.monotonic()
-        assert unwell() == ""
+        assert session.transport.unwell() == ""
         took_s.append(time.monotonic() - begun_s)
     assert min(took_s) < 0.05
 
@@ -431,6 +438,7 @@ def test_an_engine_that_died_between_two_measurements_is_loaded_again(
     session = open_session()
     session.measure()
     _killed_engine(session)
+    assert session.transport.wait(20.0) is not None
     again = session.measure()
     assert [window.phase for window in again.windows] == ["load", "measure"]
     assert session.place["restarts"] == []
