@@ -26,12 +26,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import psutil
-
 from tests.rig.docker.driver import Driver, install_hook
 
+# The fixtures are known to every session here, those too that have no package for tests.
 if TYPE_CHECKING:
     import docker
+    import psutil
 
 __all__ = ["Daemon", "DockerUnavailable", "check_available"]
 
@@ -229,6 +229,8 @@ class Daemon:
         }
 
     def _dockerd(self) -> psutil.Process | None:
+        import psutil
+
         if self._process is None:
             return None
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -238,6 +240,8 @@ class Daemon:
         return None
 
     def _signal(self, number: signal.Signals) -> None:
+        import psutil
+
         dockerd = self._dockerd()
         with contextlib.suppress(psutil.NoSuchProcess):
             if dockerd is not None:
@@ -261,6 +265,8 @@ class Daemon:
         try:
             self._process.wait(60)
         except subprocess.TimeoutExpired:
+            import psutil
+
             # Killing the first process of a namespace kills all of it.
             for process in psutil.Process(self._process.pid).children():
                 process.kill()
@@ -306,6 +312,8 @@ class Daemon:
 
     def is_gone(self) -> bool:
         """Whether nothing is left on this host of what ran: processes, mounts, bridge, groups."""
+        import psutil
+
         folder = str(self.folder)
         processes = psutil.process_iter(["cmdline"])
         return not (
