@@ -233,7 +233,8 @@ class Runner(Protocol):
 
     One that holds something beyond its workers has a ``close()``, called at the session's end. One
     that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
-    another try. One whose GPUs aren't this host's has ``devices``, to lease them from.
+    another try. One whose GPUs aren't this host's has ``devices(launch)``, to lease them from; None
+    where they are.
     """
 
     name: str

@@ -134,7 +134,8 @@ class Workers:
                 return held
             _end(held)
         runner = self._runner(task.mode)
-        devices: Devices = getattr(runner, "devices", self.devices)
+        others: Callable[[Launch], Devices | None] = getattr(runner, "devices", lambda _: None)
+        devices = others(task.launch) or self.devices
         lease = devices.lease(task.experiment, lambda s: listener.progress(_waiting(s)))
         try:
             launch = self._launch(task, lease, listener)

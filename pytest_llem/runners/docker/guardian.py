@@ -55,7 +55,7 @@ class Guardian:
     def dismiss(self) -> None:
         """All is well: it ends at once."""
         if self._process is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self._process.communicate(_WELL, timeout=10)
 
 

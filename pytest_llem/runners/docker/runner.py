@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 from pytest_llem import __version__
 from pytest_llem.errors import ContainerError, LlemError, WorkerError
 from pytest_llem.extensions import BACKENDS, METERS, Launch, Transport, names
+from pytest_llem.gpus import Found, Gpu
 from pytest_llem.runners.archive import bootstrap, build_for, opening
+from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.docker import container, order, reaper
 from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.daemon import Daemon, connect
@@ -24,6 +26,7 @@ from pytest_llem.runners.docker.guardian import Guardian
 from pytest_llem.runners.docker.image import Image, ensure
 from pytest_llem.runners.docker.models import NOTHING, Models, Provision
 from pytest_llem.runners.docker.persistent import KEPT_S, Places, Wanted
+from pytest_llem.runners.docker.probe import probe
 from pytest_llem.runners.docker.settings import Settings
 
 __all__ = ["DockerRunner", "archive_for", "command", "here"]
@@ -87,6 +90,7 @@ class DockerRunner:
         self._guardian: Guardian | None = None
         self._limited = False
         self._models: Models | None = None
+        self._devices: Devices | None = None
         self._images: dict[str, Image] = {}
         self._places: Places | None = None
 
@@ -131,6 +135,31 @@ class DockerRunner:
             self._places.elsewhere()
         return self._ephemeral(launch, settings)
 
+    def devices(self, launch: Launch) -> Devices | None:
+        """GPUs of the daemon's host; None where it is this one.
+
+        Raises:
+            ContainerError: when the daemon doesn't answer.
+        """
+        if self._devices is None and not self.daemon.local:
+            self._devices = Devices(lambda _: self._gpus_there(launch))
+        return self._devices
+
+    def _gpus_there(self, launch: Launch) -> Found:
+        """What a container with all GPUs of another host sees."""
+        try:
+            self.image(launch, Settings.of(launch.settings))
+            image = self._images[str(launch.image)]
+            seen = probe(self.daemon, image, gpus=True, labels=reaper.labels(self.session))
+        except ContainerError as error:
+            return Found(reason=error.message)
+        return Found(
+            gpus=tuple(
+                Gpu(index=index, uuid=uuid, name="", memory_bytes=None, power_limit_w=None)
+                for index, uuid in enumerate(seen.gpus)
+            )
+        )
+
     def mend(self, error: WorkerError) -> bool:
         """Whether a worker that failed may do better in another container, which is started then.
 
@@ -148,7 +177,7 @@ class DockerRunner:
             self._daemon.close()
         if self._guardian is not None:
             self._guardian.dismiss()
-        self._daemon = self._guardian = self._models = self._places = None
+        self._daemon = self._guardian = self._models = self._places = self._devices = None
 
     def _ephemeral(self, launch: Launch, settings: Settings) -> container.ContainerTransport:
         """A container for one worker, gone with it."""

@@ -142,3 +142,32 @@ def test_a_wire_that_is_cut_before_the_worker_is_whole(remote_daemon: Daemon, bo
         wire.mend()
         transport.stop(0.0)
         runner.close()
+
+
+def test_gpus_of_another_host_are_leased_by_what_a_container_sees(
+    remote_daemon: Daemon, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLEM_LOCK_DIR", str(box.folder / "locks"))
+    remote_daemon.driver.set(gpus=2)
+    runner = DockerRunner({**os.environ, "DOCKER_HOST": remote_daemon.url})
+    launch, on_gpu = box.launch(), box.experiment(device="cuda")
+    devices = runner.devices(launch)
+    assert devices is not None
+    first, second = devices.lease(on_gpu), devices.lease(on_gpu)
+    assert [gpu.uuid for gpu in (*first.gpus, *second.gpus)] == list(remote_daemon.driver.uuids)
+    assert (first.numbers, second.numbers) == ((0,), (1,))
+    # The CPU needs none, and a host without any leaves the engine the last word.
+    assert devices.lease(box.experiment()).numbers == ()
+    runner.close()
+    remote_daemon.driver.set(gpus=0)
+    alone = runner.devices(launch)
+    assert alone is not None
+    assert alone is not devices
+    runner.close()
+    assert containers(remote_daemon) == []
+
+
+def test_gpus_of_this_host_are_leased_here(docker_daemon: Daemon, box: Box) -> None:
+    runner = DockerRunner({**os.environ, "DOCKER_HOST": docker_daemon.url})
+    assert runner.devices(box.launch()) is None
+    runner.close()
