@@ -192,7 +192,7 @@ def test_the_schema_of_all_backends_that_are_found_is_printed(repository: Projec
     schema = json.loads(result.stdout.str())
     Draft202012Validator.check_schema(schema)
     backends = set(schema["properties"]["runners"]["properties"])
-    assert backends == {*WELL_KNOWN, "fake"}
+    assert backends == {*WELL_KNOWN, "fake", "other"}
 
 
 def test_the_schema_is_printed_whatever_else_is_asked_for(repository: Project) -> None:
