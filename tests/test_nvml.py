@@ -82,7 +82,7 @@ def test_the_real_bindings_have_all_that_is_used() -> None:
     import pynvml
 
     names = [name for name in vars(FakeNvml) if name.startswith("nvml")]
-    assert len(names) == 23
+    assert len(names) == 24
     assert all(callable(getattr(pynvml, name)) for name in names)
     assert issubclass(pynvml.NVMLError, Exception)
     assert pynvml.NVMLError(15).value == FakeNvmlError(15).value

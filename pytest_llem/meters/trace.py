@@ -209,10 +209,11 @@ class Trace:
         if self._process is None or self._process.stdout is None:
             return None
         pipe = self._process.stdout.fileno()
+        poll = select.poll()  # takes any number of open files, where select doesn't
+        poll.register(pipe, select.POLLIN)
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._data:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 self._fail(
                     f"the power trace did not answer within {limit_s:g} s; NVML hangs, or the"
                     " machine is very busy: see whether nvidia-smi answers"

@@ -86,7 +86,10 @@ class LocalTransport:
 
     def receive(self, timeout_s: float) -> bytes | None:
         """Next bytes of standard output, ``b""`` at its end, None when time is up."""
-        ready, _, _ = select.select([self._stdout], [], [], max(timeout_s, 0.0))
+        # Takes any number of open files, where select doesn't.
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        ready = poll.poll(max(timeout_s, 0.0) * 1000)
         return os.read(self._stdout.fileno(), 1 << 16) if ready else None
 
     def wait(self, timeout_s: float) -> int | None:

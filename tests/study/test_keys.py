@@ -26,7 +26,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "order": "interleaved",
         "seed": 42,
         "gaps": "thermal",
-        "skip_preflight": False,
+        "skip_preflight": None,
         "max_failures": None,
         "time_budget_s": None,
     },

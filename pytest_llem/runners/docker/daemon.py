@@ -20,9 +20,10 @@ from pytest_llem.runners.docker.errors import translate, translated
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["TIMEOUT_S", "Daemon", "connect"]
+__all__ = ["CALL_S", "TIMEOUT_S", "Daemon", "connect"]
 
 TIMEOUT_S = 10.0
+CALL_S = 120.0
 
 _OLDEST = (7, 2)
 """Of docker-py; earlier ones know no contexts, and would use another daemon."""
@@ -98,7 +99,8 @@ def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_
 
     Args:
         environ: where DOCKER_HOST, DOCKER_CONTEXT and what belongs to them are.
-        timeout_s: for each answer of the daemon.
+        timeout_s: for its first answer; later ones may take ``CALL_S``, as a daemon that creates or
+            removes a container may well.
 
     Raises:
         ContainerError: when docker-py is missing, a context doesn't exist, or nobody answers.
@@ -113,6 +115,7 @@ def connect(environ: Mapping[str, str] = os.environ, timeout_s: float = TIMEOUT_
         except BaseException:
             client.close()
             raise
+        client.api.timeout = max(timeout_s, CALL_S)
     return Daemon(client, url)
 
 

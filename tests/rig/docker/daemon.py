@@ -142,7 +142,7 @@ class Daemon:
         return f"unix://{self.socket}" if self.port is None else f"tcp://127.0.0.1:{self.port}"
 
     def client(self, timeout_s: float = 60) -> docker.DockerClient:
-        """A client of the real ``docker`` package; closed with the daemon."""
+        """A client of the real ``docker`` package; closed with the test, or the daemon."""
         client = self._connected(timeout_s)
         self._clients.append(client)
         return client
@@ -291,7 +291,8 @@ class Daemon:
             self.resume()
 
     def renew(self) -> None:
-        """Undo what a test did: its containers are removed, the GPUs are as at the start."""
+        """Undo what a test did: its containers and volumes go, the GPUs are as at the start."""
+        self._close_clients()
         if self._process is None:
             self.start()
         self.resume()
@@ -301,14 +302,18 @@ class Daemon:
         with contextlib.closing(self._connected()) as client:
             for container in client.containers.list(all=True, ignore_removed=True):
                 container.remove(force=True, v=True)
+            for volume in client.volumes.list():
+                volume.remove(force=True)
 
     def close(self) -> None:
         """Kill it and remove its folder."""
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
+        self._close_clients()
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _close_clients(self) -> None:
+        while self._clients:
+            self._clients.pop().close()
 
     def is_gone(self) -> bool:
         """Whether nothing is left on this host of what ran: processes, mounts, bridge, groups."""

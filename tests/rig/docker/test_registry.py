@@ -10,6 +10,7 @@ import pytest
 from tests.rig.docker import registry as routes
 from tests.rig.docker.asking import output
 from tests.rig.docker.daemon import Daemon
+from tests.rig.docker.fixtures import MakeDaemon
 from tests.rig.docker.registry import Registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.once]
@@ -64,8 +65,10 @@ def test_an_image_of_another_architecture_has_no_manifest(
     assert str(events[-1]["error"]).startswith("no matching manifest for linux/")
 
 
-def test_an_image_is_pulled_once(docker_daemon: Daemon, registry: Registry) -> None:
-    client, repository = docker_daemon.client(), registry.repository(routes.SLOW)
+def test_an_image_is_pulled_once(make_daemon: MakeDaemon, registry: Registry) -> None:
+    # One that has none of its layers: those of an image that is gone may still be known.
+    daemon = make_daemon(gpus=False, base=False)
+    client, repository = daemon.client(), registry.repository(routes.SLOW)
     events = pull(client, repository)
     shown = [event["progressDetail"] for event in events if event["status"] == "Downloading"]
     assert len({each["current"] for each in shown}) > 3
