@@ -118,4 +118,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     # Whether this host has a Docker of its own must make no difference.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
     monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
+    # On a CI host pytest says every failure's whole text again in its summary.
+    for name in ("CI", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
     return Project(pytester, monkeypatch)

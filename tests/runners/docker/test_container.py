@@ -21,7 +21,6 @@ from pytest_llem.errors import ContainerError, EngineMissing, WorkerError
 from pytest_llem.runners.conversation import Listener, Progress, converse
 from pytest_llem.runners.docker.container import ContainerTransport
 from pytest_llem.runners.docker.runner import DockerRunner
-from tests.acceptance.conftest import THIRD_PARTY
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.fixtures import MakeDaemon
 from tests.rig.docker.images import BASE, image, shell_image
@@ -37,12 +36,6 @@ from tests.runners.docker.boxes import (
 pytestmark = pytest.mark.docker
 
 MODELS = Path(pytest_llem.__file__).parent / "cli" / "templates" / "models"
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    return Box(tmp_path)
 
 
 @pytest.fixture

@@ -3,58 +3,40 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
 from pytest_llem.errors import WorkerError
 from pytest_llem.runners.conversation import Worker, converse
 from pytest_llem.runners.docker.execed import ExecTransport
-from tests.acceptance.conftest import THIRD_PARTY
 from tests.rig.docker.daemon import Daemon
 from tests.runners.docker.boxes import Box, containers, eventually, processes
 from tests.runners.docker.test_remote import PATIENCE_S, runner_over
-from tests.runners.docker.wire import Wire, certificates
+from tests.runners.docker.wire import Wire
 
 pytestmark = pytest.mark.docker
 
 PERSISTENT = {"strategy": "persistent"}
 
 
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    return Box(tmp_path)
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
 def test_measurements_in_a_kept_container(
-    remote_daemon: Daemon,
-    box: Box,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    encrypted: bool,
+    remote_daemon: Daemon, box: Box, wired: tuple[Wire, Mapping[str, str]]
 ) -> None:
-    # requests prefers these to the daemon's own.
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    assert remote_daemon.port is not None
-    folder = tmp_path / "tls"
-    environ = certificates(folder) if encrypted else {}
-    with Wire(remote_daemon.port, folder if encrypted else None) as wire:
-        runner = runner_over(wire, **environ)
-        transport = runner.start(box.launch(settings=PERSISTENT, environment=box.marked))
-        assert isinstance(transport, ExecTransport)
-        worker = Worker(transport)
-        asked = box.experiment(options={"blob": 300_000})
-        for cycle in (1, 2):
-            assert worker.measure(asked, "d", cycle, keep=True).cycle == cycle
-            assert transport.unwell() == ""
-        worker.close()
-        assert transport.wait(1.0) == 0
-        assert processes(box.token) == []
-        assert len(containers(remote_daemon)) == 1
-        runner.close()
+    wire, environ = wired
+    runner = runner_over(wire, **environ)
+    transport = runner.start(box.launch(settings=PERSISTENT, environment=box.marked))
+    assert isinstance(transport, ExecTransport)
+    worker = Worker(transport)
+    asked = box.experiment(options={"blob": 300_000})
+    for cycle in (1, 2):
+        assert worker.measure(asked, "d", cycle, keep=True).cycle == cycle
+        assert transport.unwell() == ""
+    worker.close()
+    assert transport.wait(1.0) == 0
+    assert processes(box.token) == []
+    assert len(containers(remote_daemon)) == 1
+    runner.close()
     assert containers(remote_daemon) == []
 
 

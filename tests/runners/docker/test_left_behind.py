@@ -50,12 +50,6 @@ finally:
 
 
 @pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    return Box(tmp_path)
-
-
-@pytest.fixture
 def with_volume(docker_daemon: Daemon) -> str:
     """An image whose containers have an anonymous volume."""
     client = docker_daemon.client()

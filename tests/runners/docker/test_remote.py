@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
+from collections.abc import Mapping
 
 import pytest
 
@@ -14,21 +14,14 @@ from pytest_llem.runners.docker.attached import HEARTBEAT_S
 from pytest_llem.runners.docker.container import ContainerTransport
 from pytest_llem.runners.docker.runner import DockerRunner
 from pytest_llem.runners.docker.settings import Settings
-from tests.acceptance.conftest import THIRD_PARTY
 from tests.rig.docker.daemon import Daemon
 from tests.runners.docker.boxes import Box, containers, eventually, processes
-from tests.runners.docker.wire import Wire, certificates
+from tests.runners.docker.wire import Wire
 
 pytestmark = pytest.mark.docker
 
 BEAT_S = 0.5
 PATIENCE_S = 6 * BEAT_S
-
-
-@pytest.fixture
-def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Box:
-    monkeypatch.syspath_prepend(str(THIRD_PARTY))
-    return Box(tmp_path)
 
 
 def runner_over(wire: Wire, **environ: str) -> DockerRunner:
@@ -52,32 +45,21 @@ def test_in_earnest_it_is_half_a_minute() -> None:
     assert 6 * HEARTBEAT_S == 30.0
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
 def test_a_measurement(
-    remote_daemon: Daemon,
-    box: Box,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    encrypted: bool,
+    remote_daemon: Daemon, box: Box, wired: tuple[Wire, Mapping[str, str]]
 ) -> None:
-    # requests prefers these to the daemon's own.
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        monkeypatch.delenv(name, raising=False)
-    assert remote_daemon.port is not None
-    folder = tmp_path / "tls"
-    environ = certificates(folder) if encrypted else {}
-    with Wire(remote_daemon.port, folder if encrypted else None) as wire:
-        runner = runner_over(wire, **environ)
-        asked = box.experiment(options={"blob": 300_000})
-        transport = runner.start(box.launch())
-        measurement = converse(transport, asked, "d", 1)
-        assert measurement.tokens["requests"] == 2
-        assert transport.wait(1.0) == 0
-        assert isinstance(transport, ContainerTransport)
-        assert transport.about["remote"] is True
-        # Half of a connection is closed for that.
-        begun(runner, box).stop(20.0)
-        runner.close()
+    wire, environ = wired
+    runner = runner_over(wire, **environ)
+    asked = box.experiment(options={"blob": 300_000})
+    transport = runner.start(box.launch())
+    measurement = converse(transport, asked, "d", 1)
+    assert measurement.tokens["requests"] == 2
+    assert transport.wait(1.0) == 0
+    assert isinstance(transport, ContainerTransport)
+    assert transport.about["remote"] is True
+    # Half of a connection is closed for that.
+    begun(runner, box).stop(20.0)
+    runner.close()
     assert containers(remote_daemon) == []
 
 
