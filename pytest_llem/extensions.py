@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Experiment
+from pytest_llem.experiment import Decoding, Experiment
 from pytest_llem.records import Reading, RequestTiming
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = [
     "BACKENDS",
@@ -31,6 +34,7 @@ __all__ = [
     "Launch",
     "Meter",
     "Runner",
+    "StreamingEngine",
     "Transport",
     "Workload",
     "abilities",
@@ -57,6 +61,7 @@ class Abilities:
         batches: False where the engine schedules requests by itself; no batch size is then taken.
         parallel: whether it computes on several devices.
         decoding: the fields of ``decoding`` that it honours.
+        forks: whether workers may be forked from a process that has called ``preload`` alone.
     """
 
     scenarios: frozenset[str] = frozenset({"offline"})
@@ -64,6 +69,7 @@ class Abilities:
     batches: bool = True
     parallel: bool = False
     decoding: frozenset[str] = frozenset()
+    forks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,20 +81,30 @@ class Workload:
         output_tokens: how many tokens each request must produce, exactly.
         batch_size: requests computed together; engines that schedule by themselves ignore it.
         seed: for sampling.
+        decoding: how the next token is chosen; greedy where nothing is set.
     """
 
     prompts: Sequence[Sequence[int]]
     output_tokens: int
     batch_size: int
     seed: int
+    decoding: Decoding = Decoding()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """One finished request: its timing and the token ids it produced."""
+    """One finished request: its timing and the token ids it produced.
+
+    Attributes:
+        cached_tokens: of its prompt, taken from the work of earlier requests; None where the
+            engine can't tell.
+        preemptions: how often it was interrupted to make room for others; None as before.
+    """
 
     timing: RequestTiming
     token_ids: tuple[int, ...]
+    cached_tokens: int | None = None
+    preemptions: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +115,14 @@ class EngineFacts:
         vocab_size: prompts hold ids below it.
         device: ``cpu``, or ``cuda`` where it computes on GPUs.
         details: anything worth a line in the report (dtype, parameters, attention).
+        reuses: whether the study asked for the work on earlier prompts to be used again; otherwise
+            a prompt that is found in a cache casts doubt on the figures.
     """
 
     vocab_size: int
     device: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    reuses: bool = False
 
 
 class Engine(Protocol):
@@ -128,6 +147,27 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device."""
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine that takes a request while it computes others.
+
+    What the scenarios ``poisson`` and ``concurrency`` need.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    """What it lives in: run by whoever sends requests, closed by the engine's own ``close``."""
+
+    async def answer(
+        self, number: int, workload: Workload, progress: Callable[[int], None]
+    ) -> Completion:
+        """Submit one request now, and wait for its end.
+
+        Args:
+            number: of the workload's prompts, from 0; no two in flight have the same.
+            workload: that it belongs to.
+            progress: to be called with the number of its tokens so far, as they arrive.
+        """
 
 
 class Backend(Protocol):

@@ -144,14 +144,19 @@ class Window:
 class RequestTiming:
     """One request: when it was submitted and when each of its tokens arrived.
 
-    ``output_tokens`` is the engine's own count, kept apart from ``len(token_s)`` so that the two
-    can be compared.
+    Attributes:
+        output_tokens: the engine's own count, kept apart from ``len(token_s)`` so that the two can
+            be compared.
+        due_s: when it should have been submitted; None where it was whenever there was room.
+        scheduled_s: when the engine began to compute it; None where the engine can't tell.
     """
 
     submitted_s: float
     token_s: tuple[float, ...]
     input_tokens: int
     output_tokens: int
+    due_s: float | None = None
+    scheduled_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

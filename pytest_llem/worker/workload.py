@@ -82,6 +82,7 @@ def _workload(experiment: Experiment, drawn: Sequence[int], vocab_size: int, see
         output_tokens=experiment.output_tokens,
         batch_size=experiment.batch_size,
         seed=experiment.seed,
+        decoding=experiment.decoding,
     )
 
 
