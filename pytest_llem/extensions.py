@@ -296,7 +296,9 @@ class Transport(Protocol):
     a missing engine is missing in. One that can tell whether the place still does for another
     measurement has ``unwell()``: why not, or nothing; one that is kept is told of each measurement
     that was made there, ``measured(digest)``. One whose worker isn't in the user's environment may
-    have ``secrets``, name to text: they are sent with the request, and are nowhere else.
+    have ``secrets``, name to text: they are sent with the request, and are nowhere else. One where
+    processes have other pids than on their host may have ``pids()``: the host's, and why they can't
+    be told.
     """
 
     def send(self, data: bytes) -> None:

@@ -193,6 +193,7 @@ class Worker:
             "cycle": cycle,
             "idle": idle and to_dict(idle),
             "beside": [] if self._beside is None else list(self._beside.names),
+            "pids": hasattr(self._transport, "pids"),
             "keep": keep,
             "secrets": dict(getattr(self._transport, "secrets", {})),
         }
@@ -219,6 +220,9 @@ class Worker:
             self._listener.trace(frame["trace"])
         elif kind in QUESTIONS and self._beside is not None:
             self._send(self._beside.answer(frame, self._boot_id))
+        elif kind == "pids_request" and hasattr(self._transport, "pids"):
+            pids, reason = self._transport.pids()
+            self._send({"frame": "pids", "pids": pids, "reason": reason})
         elif kind == "error":
             self._raised(frame)
         else:

@@ -4,7 +4,8 @@ Frames are JSON objects, one a line. Standard output belongs to them alone: what
 prints is sent to standard error. Worker to host: ``hello phase progress series result error``;
 host to worker: ``request``, ``close`` to one that kept its engine, and ``heartbeat`` and ``cancel``
 for the watch process. An engine's worker may also ask for a meter of the host, with
-``meter_request window_start window_stop``; answers are ``meter_ready window_started readings``.
+``meter_request window_start window_stop``; answers are ``meter_ready window_started readings``. One
+in a container asks for its pids with ``pids_request``, and gets ``pids``.
 
 Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
 windows of an engine that runs elsewhere (``beside``).
@@ -12,6 +13,7 @@ windows of an engine that runs elsewhere (``beside``).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -31,6 +33,7 @@ from pytest_llem.worker import lifeline
 from pytest_llem.worker.beside import boot_id, describe_meters, serve_windows
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.host_meter import Host, host_meters
+from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.secret import take
@@ -99,7 +102,7 @@ def _measure_all(frames: Frames, backend: Backend) -> int:
                 held.close(Phases(frames.send))
             return 0
         take(request.pop("secrets", {}))
-        held = held or Held(backend, host_meters(request["beside"], host))
+        held = held or _held(backend, request, host)
         idle = None if request["idle"] is None else from_dict(Idle, request["idle"])
         measurement = measure(
             from_dict(Experiment, request["experiment"]),
@@ -115,6 +118,15 @@ def _measure_all(frames: Frames, backend: Backend) -> int:
         if not request["keep"]:
             return 0
     return lifeline.LOST
+
+
+def _held(backend: Backend, request: Mapping[str, Any], host: Host) -> Held:
+    """Nothing yet, with what the host can be asked for."""
+    return Held(
+        backend,
+        host_meters(request["beside"], host),
+        functools.partial(HostPids, host) if request["pids"] else None,
+    )
 
 
 def _hello(frames: Frames, header: Mapping[str, Any]) -> Backend:

@@ -18,6 +18,7 @@ from pytest_llem.records import TraceSummary, Window
 from pytest_llem.wire import to_dict
 from pytest_llem.worker import power_trace
 from pytest_llem.worker.condition_warnings import foreign, of_gpu, shared
+from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.occupancy import LONGEST_S, Wait, hidden_pids, own_pids, wait_for_others
 from pytest_llem.worker.surroundings import Observed, Surroundings
 
@@ -199,12 +200,16 @@ class Conditions(Surroundings):
 
 @contextlib.contextmanager
 def watched(
-    experiment: Experiment, emit: Callable[..., None], loaded: bool
+    experiment: Experiment,
+    emit: Callable[..., None],
+    loaded: bool,
+    host_pids: Callable[[], HostPids] | None = None,
 ) -> Iterator[Conditions]:
     """The conditions of a measurement on what may be a GPU, from before its engine is loaded.
 
     Waits for other processes, and starts the power trace. Where the engine is loaded already, and
     whose the memory is can't be told, there is nothing to wait for: it is the engine's own.
+    ``host_pids`` asks the host for the pids of ours, where they have others here.
     """
     found = look()
     gpus = found.gpus[: experiment.devices]
@@ -212,8 +217,12 @@ def watched(
     if gpus and experiment.power_trace_hz != "none":
         trace = Trace([gpu.uuid for gpu in gpus], experiment.power_trace_hz)
         trace.start()
+    own: Callable[[], frozenset[int]] = own_pids
     hidden = hidden_pids()
-    conditions = Conditions(gpus, trace, hidden=hidden, reason=found.reason)
+    if hidden and gpus and host_pids is not None:
+        own = told = host_pids()
+        hidden = told.reason and f"{hidden}; {told.reason}"
+    conditions = Conditions(gpus, trace, own=own, hidden=hidden, reason=found.reason)
     try:
         if not (loaded and hidden):
             conditions.wait(emit)

@@ -8,6 +8,7 @@ from typing import Any
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Backend, Engine, EngineFacts, Meter
 from pytest_llem.worker.choose import FindMeter, choose_meters, own_meter
+from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.phases import Phases
 
 __all__ = ["Held"]
@@ -22,13 +23,20 @@ class Held:
         meters: of the latest measurement.
         missing: why there is no energy, should no meter read the device.
         count: measurements so far, the one being made included.
+        host_pids: asks the host for the pids of this worker's place; None where it can't be asked.
     """
 
     facts: EngineFacts
 
-    def __init__(self, backend: Backend, find_meter: FindMeter = own_meter) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        find_meter: FindMeter = own_meter,
+        host_pids: Callable[[], HostPids] | None = None,
+    ) -> None:
         """Hold nothing yet; ``find_meter`` makes a meter by its name."""
         self.backend = backend
+        self.host_pids = host_pids
         self.meters: Sequence[Meter] = ()
         self.missing = ""
         self.count = 0

@@ -84,7 +84,7 @@ def measure(
         Exception: whatever the engine raises.
     """
     begun_s = time.monotonic()
-    with watched(experiment, emit, loaded=held.loaded) as surroundings:
+    with watched(experiment, emit, loaded=held.loaded, host_pids=held.host_pids) as surroundings:
         taken = _Taken(experiment, held, emit, surroundings, _Rest(experiment, known, begun_s))
         taken.run(keep=keep)
         return taken.measurement(digest, cycle)

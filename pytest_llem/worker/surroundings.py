@@ -12,6 +12,7 @@ from typing import Any
 from pytest_llem.experiment import Experiment
 from pytest_llem.nvml import driver_is_there
 from pytest_llem.records import TraceSummary, Window
+from pytest_llem.worker.host_pids import HostPids
 
 __all__ = ["Observed", "Surroundings", "send_trace", "watched"]
 
@@ -59,7 +60,11 @@ class Surroundings:
 
 @contextlib.contextmanager
 def watched(
-    experiment: Experiment, emit: Callable[..., None], *, loaded: bool = False
+    experiment: Experiment,
+    emit: Callable[..., None],
+    *,
+    loaded: bool = False,
+    host_pids: Callable[[], HostPids] | None = None,
 ) -> Iterator[Surroundings]:
     """The surroundings of a measurement, from before its engine is loaded.
 
@@ -67,10 +72,12 @@ def watched(
         experiment: that is measured.
         emit: sends frames.
         loaded: whether the engine is on the device already, from an earlier measurement.
+        host_pids: asks the host for the pids of ours; None where it can't be asked.
     """
     on_a_gpu = experiment.device == "cuda"
     if on_a_gpu or (experiment.device == "auto" and driver_is_there()):
-        with importlib.import_module(_OF_GPUS).watched(experiment, emit, loaded) as conditions:
+        of_gpus = importlib.import_module(_OF_GPUS)
+        with of_gpus.watched(experiment, emit, loaded, host_pids) as conditions:
             yield conditions
     else:
         yield Surroundings()

@@ -105,6 +105,7 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "cycle": 1,
         "idle": None,
         "beside": [],
+        "pids": False,
         "keep": False,
         "secrets": {},
     }
@@ -119,6 +120,18 @@ def test_secrets_of_a_transport_come_with_the_request() -> None:
     measurement = converse(transport, EXPERIMENT, DIGEST, 1)
     assert json.loads(transport.sent)["secrets"] == {"HF_TOKEN": "hf_canary"}
     assert "hf_canary" not in repr(measurement)
+
+
+def test_a_place_with_pids_of_its_own_is_asked_for_the_hosts() -> None:
+    class Elsewhere(ScriptedTransport):
+        def pids(self) -> tuple[list[int], str]:
+            return [7, 8], ""
+
+    transport = Elsewhere([hello(), b'{"frame": "pids_request"}\n', RESULT], status=0)
+    converse(transport, EXPERIMENT, DIGEST, 1, clock=transport.clock)
+    request, answer = map(json.loads, transport.sent.splitlines())
+    assert request["pids"] is True
+    assert answer == {"frame": "pids", "pids": [7, 8], "reason": ""}
 
 
 def test_idle_power_that_is_known_comes_with_the_request() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llem.runners.docker import pids
 from pytest_llem.runners.docker.attached import Attached, as_signal
 from pytest_llem.runners.docker.daemon import Daemon
 from pytest_llem.runners.docker.endings import why_ended
@@ -168,6 +169,10 @@ class ContainerTransport(Attached):
             shm_size=str(self.about.get("shm_size", "")),
         )
         return None if ending is None else (ending.message, ending.fix)
+
+    def pids(self) -> tuple[list[int], str]:
+        """Pids of all its processes on their host, and why they can't be told."""
+        return pids.told(self._daemon, self.id)
 
     def stop(self, grace_s: float) -> None:
         """End it and all that runs in it, and remove it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.runners.docker import pids
 from pytest_llem.runners.docker.attached import Attached, as_signal
 from pytest_llem.runners.docker.attendant import AttendantError
 from pytest_llem.runners.docker.endings import why_ended
@@ -95,6 +96,10 @@ class ExecTransport(Attached):
         if kills is None:
             return f"its container ended (exit status {code})", "run again; see its log"
         return None
+
+    def pids(self) -> tuple[list[int], str]:
+        """Pids of all processes of its container on their host, and why they can't be told."""
+        return pids.told(self._kept.daemon, self._kept.id)
 
     def stop(self, grace_s: float) -> None:
         """End it and all that it started; its container stays."""

@@ -228,6 +228,13 @@ class Daemon:
             "HIDDEN": "\n".join(map(str, self._hidden)),
         }
 
+    @property
+    def proc(self) -> Path:
+        """Where its own processes are numbered: it lives in a namespace of pids."""
+        dockerd = self._dockerd()
+        assert dockerd is not None, "it isn't running"
+        return Path("/proc", str(dockerd.pid), "root/proc")
+
     def _dockerd(self) -> psutil.Process | None:
         import psutil
 
