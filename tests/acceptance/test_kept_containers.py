@@ -31,6 +31,8 @@ execution: {{cycles: 2}}
 """
 
 PHASES = {
+    "created": "hang_in: load",
+    "running": "hang_in: load",
     "load": "hang_in: load, mark: /shared/mark, grandchild: true",
     "measure": "hang_in: run, mark: /shared/mark, grandchild: true",
     "kept": "token_s: 0.2, grandchild: true",
@@ -105,6 +107,10 @@ def wait_for(question: Callable[[], object]) -> None:
 
 
 def reached(kept: Kept, phase: str) -> bool:
+    if phase in {"created", "running"}:
+        # Whoever made it doesn't know its name yet, or has just begun to speak to it.
+        states = [row["State"] for row in kept.daemon.client().api.containers(all=True)]
+        return bool(states) if phase == "created" else "running" in states
     if phase == "kept":
         return bool(kept.project.journal())
     return (kept.shared / "mark").exists() and (kept.shared / "mark").read_text() != ""
