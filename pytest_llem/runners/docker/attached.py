@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_llem.runners.docker.stream import STDOUT, Stream
 
-__all__ = ["HEARTBEAT_S", "Attached", "as_signal"]
+__all__ = ["HEARTBEAT_S", "Attached", "as_signal", "patience_s"]
 
 HEARTBEAT_S = 5.0
 """A worker behind a network is told so often that its starter is still there."""
@@ -24,6 +24,7 @@ _CANCEL = b'{"frame": "cancel"}\n'
 _WATCH_S = 10.0
 """Twice what the watch process allows itself for ending everything."""
 
+_MISSING_BEATS = 6
 _SILENT_BEATS = 12
 """After so long without a word over a network the daemon is asked whether the worker lives."""
 
@@ -31,6 +32,11 @@ _SILENT_BEATS = 12
 def as_signal(code: int) -> int:
     """An exit status as the daemon has it, negative where a shell would call it a signal."""
     return 128 - code if 128 < code <= 128 + signal.NSIG else code
+
+
+def patience_s(heartbeat_s: float | None) -> float | None:
+    """How long those inside wait for a heartbeat; None where none are sent."""
+    return None if heartbeat_s is None else heartbeat_s * _MISSING_BEATS
 
 
 class Attached(ABC):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llem.errors import ContainerError
-from pytest_llem.runners.docker.attached import HEARTBEAT_S
+from pytest_llem.runners.docker.attached import HEARTBEAT_S, patience_s
 from pytest_llem.runners.docker.attendant import (
     Attendant,
     AttendantError,
@@ -20,14 +20,13 @@ from pytest_llem.runners.docker.errors import translated
 from pytest_llem.runners.docker.reaper import KEPT
 from pytest_llem.runners.docker.stream import Stream
 
-__all__ = ["KEY", "Kept", "begin", "find", "patience_s"]
+__all__ = ["KEY", "Kept", "begin", "find"]
 
 KEY = "org.llem.key"
 """Label: what the container is good for."""
 
 _FLAGS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
 _FIRST_WORD_S = 30.0
-_MISSING_BEATS = 6
 
 
 class Kept:
@@ -35,6 +34,7 @@ class Kept:
 
     Attributes:
         id: of the container.
+        daemon: that has it.
         outlives: whether it is left for the user's next session.
         found: whether it was left by an earlier session.
     """
@@ -46,13 +46,8 @@ class Kept:
         self.id = container
         self.outlives = outlives
         self.found = found
-        self._daemon = daemon
+        self.daemon = daemon
         self._attendant = attendant
-
-    @property
-    def daemon(self) -> Daemon:
-        """That has the container."""
-        return self._daemon
 
     def ask(self, question: str) -> dict[str, Any]:
         """An answer from inside: ``gpus``, ``end`` for the end of all workers, ``alive``.
@@ -69,7 +64,7 @@ class Kept:
             ContainerError: when it can't be started.
         """
         with translated("start", image=image):
-            return _executed(self._daemon, self.id, command)
+            return _executed(self.daemon, self.id, command)
 
     def how_ended(self) -> tuple[int | None, bool]:
         """Exit status, and whether memory ran out in it; nothing where it didn't end."""
@@ -77,14 +72,14 @@ class Kept:
         import requests
 
         try:
-            return past(self._daemon, self.id, 0.0)
+            return past(self.daemon, self.id, 0.0)
         except (docker.errors.DockerException, requests.RequestException):
             return None, False
 
     def remove(self) -> None:
         """End it, and all that runs in it."""
         self._attendant.close()
-        removed(self._daemon, self.id)
+        removed(self.daemon, self.id)
 
     def leave(self) -> None:
         """Be done with it: what outlives its session stays, without any worker."""
@@ -94,11 +89,6 @@ class Kept:
         with contextlib.suppress(AttendantError):
             self._attendant.ask("end")
         self._attendant.close()
-
-
-def patience_s(heartbeat_s: float | None) -> float | None:
-    """How long those inside wait for a heartbeat."""
-    return None if heartbeat_s is None else heartbeat_s * _MISSING_BEATS
 
 
 def begin(

@@ -19,7 +19,7 @@ from pytest_llem.gpus import Found, Gpu
 from pytest_llem.runners.archive import bootstrap, build_for, opening
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.docker import container, order, reaper
-from pytest_llem.runners.docker.attached import HEARTBEAT_S
+from pytest_llem.runners.docker.attached import HEARTBEAT_S, patience_s
 from pytest_llem.runners.docker.daemon import Daemon, connect
 from pytest_llem.runners.docker.devices import gpu_requests, started
 from pytest_llem.runners.docker.guardian import Guardian
@@ -32,7 +32,6 @@ from pytest_llem.runners.docker.settings import Settings
 __all__ = ["DockerRunner", "archive_for", "command", "here"]
 
 _T = TypeVar("_T")
-_MISSING_BEATS = 6
 
 
 def command(heartbeat_s: float | None) -> list[str]:
@@ -41,7 +40,8 @@ def command(heartbeat_s: float | None) -> list[str]:
     Args:
         heartbeat_s: seconds between heartbeats; None where none are sent.
     """
-    patience = [] if heartbeat_s is None else [str(heartbeat_s * _MISSING_BEATS)]
+    wait_s = patience_s(heartbeat_s)
+    patience = [] if wait_s is None else [str(wait_s)]
     return ["python3", "-u", "-c", bootstrap(), *patience]
 
 
