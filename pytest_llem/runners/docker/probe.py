@@ -28,7 +28,6 @@ __all__ = ["LIMIT_S", "Probe", "probe"]
 LIMIT_S = 30.0
 
 _FLAGS = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-_PYTHONS = ("python3", "python")
 _HARDENED: Mapping[str, Any] = {
     "auto_remove": True,
     "cap_drop": ["ALL"],
@@ -86,27 +85,23 @@ def probe(
     """
     deadline = time.monotonic() + limit_s
     ways = gpu_requests(daemon.info, None if gpus else ())
-    failed: ContainerError | None = None
-    for python in _PYTHONS:
-        order = {
-            **_HARDENED,
-            "entrypoint": [python, "-I", "-", *(["--gpus"] if gpus else [])],
-            "environment": dict(environment or {}),
-            "labels": dict(labels or {}),
-        }
-        start = functools.partial(_run, daemon, image, order, deadline)
-        try:
-            return _read(image, started(ways, start))
-        except ContainerError as error:
-            if error.cause != "no command":
-                raise
-            failed = error
-    raise ContainerError(
-        f"{image.name} has no Python: neither {' nor '.join(_PYTHONS)} is on its PATH",
-        phase="start",
-        cause="no python",
-        fix="name an image that has Python 3 and the engine in it",
-    ) from failed
+    order = {
+        **_HARDENED,
+        "entrypoint": ["python3", "-I", "-", *(["--gpus"] if gpus else [])],
+        "environment": dict(environment or {}),
+        "labels": dict(labels or {}),
+    }
+    try:
+        return _read(image, started(ways, functools.partial(_run, daemon, image, order, deadline)))
+    except ContainerError as error:
+        if error.cause != "no command":
+            raise
+        raise ContainerError(
+            f"{image.name} has no Python: python3 isn't on its PATH",
+            phase="start",
+            cause="no python",
+            fix="name an image that has Python 3.10 or newer and the engine in it",
+        ) from error
 
 
 def _run(
