@@ -295,15 +295,24 @@ class Failure:
 class Summary:
     """A metric over the cycles of an experiment.
 
-    ``low`` and ``high`` are the least and the greatest cycle. All numbers are null where any
-    cycle has no value: a median of the rest would hide what is missing.
+    All numbers are null where any cycle has no value: a median of the rest would hide what is
+    missing.
+
+    Attributes:
+        stdev: sample standard deviation; null of a single cycle.
+        low: lower end of an interval for the median; its method is that of
+            :func:`pytest_llem.results.statistics.interval`.
+        high: its upper end.
+        confidence: probability that the median lies in it.
     """
 
     n: int
     median: float | None
     mean: float | None
-    low: float | None
-    high: float | None
+    stdev: float | None = None
+    low: float | None = None
+    high: float | None = None
+    confidence: float | None = None
     quality: Quality = "ok"
     reason: str | None = None
 

@@ -9,6 +9,7 @@ from pytest_llem.records import Measurement, Summary, Verdict
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.statistics import summarise
+from pytest_llem.results.steadiness import doubts
 
 __all__ = ["Collected", "ExperimentResult", "GateResult"]
 
@@ -52,6 +53,12 @@ class ExperimentResult:
     def summary(self) -> dict[str, Summary]:
         """Each metric over the measured cycles; empty when there are none."""
         return summarise(self.measurements)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against its figures: too few cycles, scatter, drift."""
+        ordered = sorted(self.measurements, key=lambda measurement: measurement.cycle)
+        return doubts(ordered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def document(
                 "config": dict(result.outcomes[0].config) if result.outcomes else None,
                 "cycles": len(result.outcomes),
                 "measured": len(result.measurements),
+                "doubts": list(result.doubts),
                 "statistics": {name: to_dict(s) for name, s in result.summary.items()},
             }
             for (study, file, experiment), result in collected.experiments().items()

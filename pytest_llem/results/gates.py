@@ -134,7 +134,7 @@ def _keeps(limit: Limit, value: float) -> bool:
 
 
 def _spans(limit: Limit, summary: Summary) -> bool:
-    """Whether a bound lies within the range of the cycles."""
+    """Whether a bound lies within the interval for the median."""
     low, high = summary.low or 0.0, summary.high or 0.0
     return any(low <= bound <= high for bound in (limit.least, limit.most) if bound is not None)
 

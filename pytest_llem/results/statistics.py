@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import WORST_FIRST, Figure, Measurement, Summary
 
-__all__ = ["summarise", "summarise_figures"]
+__all__ = ["CONFIDENCE", "interval", "summarise", "summarise_figures"]
+
+CONFIDENCE = 0.95
+"""What an interval is to reach; fewer than six cycles can't, and say what they do reach."""
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
-    """Median, mean and range of each metric over the cycles; empty without any measurement."""
+    """Each metric over the cycles; empty without any measurement."""
     if not measurements:
         return {}
     return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}
@@ -21,29 +25,42 @@ def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
 def summarise_figures(figures: Sequence[Figure]) -> Summary:
     """One metric over its cycles, one at least.
 
-    The range is that of the cycles; an interval for the median would claim more than a few
-    cycles can tell. The quality is that of the worst cycle.
+    The quality is that of the worst cycle.
     """
     quality = next(q for q in WORST_FIRST if any(f.quality == q for f in figures))
     reason = next((f.reason for f in figures if f.quality == quality and f.reason), None)
     values = [f.value for f in figures if f.value is not None]
     if len(values) < len(figures):
         reason = f"{len(figures) - len(values)} of {len(figures)} cycles: {reason}"
-        return Summary(
-            n=len(figures),
-            median=None,
-            mean=None,
-            low=None,
-            high=None,
-            quality=quality,
-            reason=reason,
-        )
+        return Summary(n=len(figures), median=None, mean=None, quality=quality, reason=reason)
+    low, high, confidence = interval(values)
     return Summary(
         n=len(values),
         median=statistics.median(values),
         mean=statistics.fmean(values),
-        low=min(values),
-        high=max(values),
+        stdev=statistics.stdev(values) if len(values) > 1 else None,
+        low=low,
+        high=high,
+        confidence=confidence,
         quality=quality,
         reason=reason,
     )
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """An interval for the median, and the probability that it holds it.
+
+    From the k-th least to the k-th greatest value, with the greatest k that reaches
+    :data:`CONFIDENCE`; of fewer than six values all of them, which reach less. It supposes that
+    cycles are independent of each other, and nothing of how they are distributed: as many lie below
+    the median as heads come of fair coins. The probability is 1 − 2·P(fewer than k heads of n).
+    (H. A. David, H. N. Nagaraja, "Order Statistics", 3rd edition, 7.1.)
+
+    What differs from session to session, a host's temperature say, isn't seen in a single one.
+    """
+    ordered = sorted(values)
+    n = len(ordered)
+    k, outside = 1, 2 * 0.5**n
+    while k < n // 2 and (more := outside + 2 * math.comb(n, k) * 0.5**n) <= 1 - CONFIDENCE:
+        k, outside = k + 1, more
+    return ordered[k - 1], ordered[n - k], 1 - outside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from pytest_llem.metrics import METRICS
@@ -64,14 +65,18 @@ def test_every_experiment_has_its_statistics() -> None:
         "n": 2,
         "median": 3.0,
         "mean": 3.0,
+        "stdev": math.sqrt(2),
         "low": 2.0,
         "high": 4.0,
+        "confidence": 0.5,
         "quality": "ok",
         "reason": None,
     }
     assert a["statistics"]["load_s"]["median"] is None
     assert a["statistics"]["load_s"]["reason"] == "1 of 2 cycles: no clock"
     assert (b["statistics"], c["statistics"]) == ({}, {})
+    assert [text.partition(":")[0] for text in a["doubts"]] == ["too few cycles"]
+    assert (b["doubts"], c["doubts"]) == ([], [])
 
 
 def test_every_gate_has_its_outcome_and_verdicts() -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Quality, Summary
-from pytest_llem.results.statistics import summarise, summarise_figures
+from pytest_llem.results.statistics import interval, summarise, summarise_figures
 from tests.builders import UNHURRIED, estimated, measurement, unmeasured
 
 
 def test_three_cycles_are_summed_up() -> None:
     figures = [Figure(value=value) for value in (4.0, 1.0, 2.5)]
-    assert summarise_figures(figures) == Summary(n=3, median=2.5, mean=2.5, low=1.0, high=4.0)
+    assert summarise_figures(figures) == Summary(
+        n=3, median=2.5, mean=2.5, stdev=1.5, low=1.0, high=4.0, confidence=0.75
+    )
 
 
 def test_the_median_of_an_even_number_is_the_middle_of_two() -> None:
@@ -24,7 +29,7 @@ def test_the_median_of_an_even_number_is_the_middle_of_two() -> None:
 
 def test_one_cycle_is_its_own_summary() -> None:
     assert summarise_figures([Figure(value=-2.0)]) == Summary(
-        n=1, median=-2.0, mean=-2.0, low=-2.0, high=-2.0
+        n=1, median=-2.0, mean=-2.0, low=-2.0, high=-2.0, confidence=0.0
     )
 
 
@@ -34,8 +39,6 @@ def test_a_missing_value_makes_all_numbers_null() -> None:
         n=3,
         median=None,
         mean=None,
-        low=None,
-        high=None,
         quality="unmeasured",
         reason="2 of 3 cycles: sensor gone",
     )
@@ -69,13 +72,35 @@ def test_the_first_reason_of_the_worst_quality_is_told() -> None:
 
 @UNHURRIED
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=9))
-def test_the_median_lies_in_the_range(values: list[float]) -> None:
+def test_the_median_lies_in_its_interval(values: list[float]) -> None:
     summary = summarise_figures([Figure(value=value) for value in values])
     assert summary.n == len(values)
     assert summary.median is not None
     assert summary.low is not None
     assert summary.high is not None
-    assert min(values) == summary.low <= summary.median <= summary.high == max(values)
+    assert min(values) <= summary.low <= summary.median <= summary.high <= max(values)
+
+
+@pytest.mark.parametrize(
+    ("count", "least", "greatest", "confidence"),
+    [(1, 1, 1, 0.0), (2, 1, 2, 0.5), (5, 1, 5, 0.9375), (6, 1, 6, 0.96875), (9, 2, 8, 0.9609375)],
+)
+def test_an_interval_says_what_it_reaches(
+    count: int, least: int, greatest: int, confidence: float
+) -> None:
+    assert interval([float(n) for n in range(count, 0, -1)]) == (least, greatest, confidence)
+
+
+@pytest.mark.parametrize("count", [3, 5, 9, 20])
+def test_an_interval_holds_the_median_as_often_as_it_says(count: int) -> None:
+    # A skewed distribution, of which nothing is supposed; its median is 1.
+    generator = random.Random(count)
+    held, confidence = 0, 0.0
+    for _ in range(4000):
+        low, high, confidence = interval([generator.lognormvariate(0, 1) for _ in range(count)])
+        held += low <= 1 <= high
+    # Four standard errors.
+    assert held / 4000 == pytest.approx(confidence, abs=4 * math.sqrt(0.25 / 4000))
 
 
 def test_each_metric_is_summed_up_over_the_measurements() -> None:
@@ -89,7 +114,9 @@ def test_each_metric_is_summed_up_over_the_measurements() -> None:
     assert found["energy_j"].median == 3.0
     assert found["idle_power_w"].quality == "estimated"
     assert found["load_s"].median is None
-    assert found["duration_s"] == Summary(n=2, median=1.0, mean=1.0, low=1.0, high=1.0)
+    assert found["duration_s"] == Summary(
+        n=2, median=1.0, mean=1.0, stdev=0.0, low=1.0, high=1.0, confidence=0.5
+    )
 
 
 def test_nothing_measured_is_nothing_to_sum_up() -> None:

@@ -1,0 +1,87 @@
+"""Doubts about the cycles of an experiment."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from pytest_llem.records import Figure, Measurement
+from pytest_llem.results.steadiness import doubts, trend_p
+from tests.builders import estimated, measurement, unmeasured
+
+
+def cycles(*speeds: float) -> list[Measurement]:
+    return [measurement(metrics={"output_tokens_per_s": speed}) for speed in speeds]
+
+
+def test_steady_cycles_raise_none() -> None:
+    assert doubts(cycles(100, 103, 99, 101, 98)) == ()
+
+
+def test_nothing_measured_raises_none() -> None:
+    assert doubts([]) == ()
+
+
+def test_too_few() -> None:
+    (text,) = doubts(cycles(100, 100))
+    assert text.startswith("too few cycles: 2; 3 or more")
+
+
+def test_scatter() -> None:
+    (text,) = doubts(cycles(100, 80, 120))
+    assert text.startswith(
+        "output_tokens_per_s: unstable: the standard deviation is 20 % of the mean; see what"
+    )
+
+
+def test_a_single_cycle_far_off() -> None:
+    # Of so many that their standard deviation is small.
+    (text,) = doubts(cycles(160, *[100.0] * 59))
+    assert "unstable: one of 60 cycles is +58 % off the mean" in text
+
+
+@pytest.mark.parametrize(("last", "sign"), [(108.0, "+8 %"), (92.0, "-8 %")])
+def test_drift(last: float, sign: str) -> None:
+    step = (last - 100) / 4
+    (text,) = doubts(cycles(*(100 + step * n for n in range(5))))
+    assert text.startswith(
+        f"output_tokens_per_s: drifts: {sign} from the first to the last of 5 cycles"
+    )
+
+
+def test_a_drift_too_small_to_matter() -> None:
+    assert doubts(cycles(100, 100.2, 100.4, 100.6, 100.8)) == ()
+
+
+def test_four_cycles_in_a_row_may_be_chance() -> None:
+    assert doubts(cycles(100, 103, 106, 109)) == ()
+
+
+@pytest.mark.parametrize(
+    "energies",
+    [
+        [estimated(1.0), estimated(2.0), estimated(3.0)],
+        [Figure(value=1.0), unmeasured("lost"), Figure(value=3.0)],
+        [Figure(value=-1.0), Figure(value=0.5), Figure(value=0.1)],
+    ],
+)
+def test_what_says_nothing_of_noise(energies: list[Figure]) -> None:
+    found = [measurement(metrics={"energy_per_output_token_j": energy}) for energy in energies]
+    assert doubts(found) == ()
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 6])
+def test_the_probability_of_a_trend_is_that_of_all_orders(count: int) -> None:
+    orders = list(itertools.permutations(range(count)))
+
+    def weight(order: tuple[int, ...]) -> int:
+        return abs(sum(1 if a < b else -1 for a, b in itertools.combinations(order, 2)))
+
+    for order in orders[:: max(1, len(orders) // 40)]:
+        share = sum(weight(other) >= weight(order) for other in orders) / len(orders)
+        assert trend_p([float(n) for n in order]) == pytest.approx(share)
+
+
+def test_values_that_are_all_equal_have_no_trend() -> None:
+    assert trend_p([1.0] * 5) == 1.0
