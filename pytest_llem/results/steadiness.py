@@ -11,11 +11,9 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from pytest_llem.records import Measurement
+from pytest_llem.results.compare import FEWEST
 
-__all__ = ["FEWEST", "doubts", "trend_p"]
-
-FEWEST = 3
-"""Cycles that a comparison needs."""
+__all__ = ["doubts", "trend_p"]
 
 _WATCHED = ("output_tokens_per_s", "energy_per_output_token_j")
 _MOST_STDEV = 0.10
