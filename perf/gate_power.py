@@ -16,7 +16,6 @@ one at +10 % is right.
 
 The models and seeds were fixed before the rule. ``reference`` is the one that the limits are for:
 at most 3.5 % false alarms and at least 88 % of +10 % found with 3 cycles and 5 references.
-``fitted`` has the noise of this project's own sessions (perf/gate_noise.py prints it).
 """
 
 from __future__ import annotations

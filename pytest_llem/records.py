@@ -12,6 +12,7 @@ from typing import Any, Literal
 __all__ = [
     "IDLE_LASTS_S",
     "WORST_FIRST",
+    "Comparison",
     "Failure",
     "Figure",
     "Idle",
@@ -318,12 +319,37 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A metric beside earlier sessions.
+
+    Attributes:
+        reference: median of the sessions' medians, in the metric's unit.
+        sessions: that it is compared with.
+        outcome: ``kept``, ``worse`` beyond noise, ``within noise`` over the budget, or
+            ``inconclusive``; without a budget it is kept.
+        text: for people.
+        change: relative, 0.1 for 10 % more; null where there is no ratio, as what follows.
+        noise: standard error of its logarithm.
+        detectable: the smallest worsening that would fail four times in five, relative.
+    """
+
+    reference: float
+    sessions: int
+    outcome: Literal["kept", "worse", "within noise", "inconclusive"]
+    text: str
+    change: float | None = None
+    noise: float | None = None
+    detectable: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The outcome of one limit of a gate.
 
     Attributes:
         measured: median of the cycles; null where there is none.
         quality: of what was judged, so that an estimate isn't taken for a measurement.
+        comparison: with earlier sessions; null where a limit was judged, or there was none.
     """
 
     metric: str
@@ -333,6 +359,7 @@ class Verdict:
     reason: str
     where: str = ""
     quality: Quality = "ok"
+    comparison: Comparison | None = None
 
     @property
     def text(self) -> str:

@@ -60,8 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[SESSION_NAME] = session_name(config)
     gatekeeper = _Gatekeeper(config)
     config.pluginmanager.register(gatekeeper, "llem-gatekeeper")
-    if config.getoption("llem_json"):
-        # Its path is checked before anything is measured.
+    if any(config.getoption(name) for name in _CHECKED) or config.getoption("llem_save") == "":
+        # Checked before anything is measured.
         gatekeeper.load(_REPORTING)
 
 
@@ -76,6 +76,9 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             if hasattr(config.option, name):
                 setattr(config.option, name, value)
     return None
+
+
+_CHECKED = ("llem_json", "llem_save", "llem_compare", "llem_compare_fail")
 
 
 class _Gatekeeper:

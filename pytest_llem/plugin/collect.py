@@ -17,6 +17,7 @@ import pytest
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError, StudyError
+from pytest_llem.plugin.comparing import budgeted, budgets
 from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
@@ -48,7 +49,9 @@ class StudyFile(pytest.Module):
             study, runners, marks = self._read(shown)
         except (StudyError, RunnerError) as error:
             raise self.CollectError(str(error)) from error
-        for planned, runner in zip(study.experiments, runners, strict=True):
+        given = budgets(self.config)
+        for plain, runner in zip(study.experiments, runners, strict=True):
+            planned = budgeted(plain, shown, given)
             name = planned.experiment.id
             node: ExperimentNode = ExperimentNode.from_parent(
                 self, name=name, study=study, planned=planned, runner=runner, shown=shown

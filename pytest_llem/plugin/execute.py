@@ -13,6 +13,7 @@ import pytest
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.extensions import BACKENDS, Launch, names
+from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
@@ -202,12 +203,13 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
 
 def judge(
     run: Run,
+    study: str,
     planned: Planned,
     file: str,
     selected: Sequence[int],
     outcomes: Mapping[int, Outcome],
 ) -> tuple[Verdict, ...]:
-    """The verdicts of a gate over the selected cycles of an experiment of a study file.
+    """The verdicts of a gate over the selected cycles of an experiment of a study and its file.
 
     ``outcomes`` are of this process; what they lack is looked for in the session's journals.
     """
@@ -222,9 +224,11 @@ def judge(
         else:
             reason += f"run the experiment again: pytest {file}::{planned.experiment.id}"
         return (gates.without_cycles("failed", reason, planned.limits),)
+    known = references(run.config)
     return gates.judge(
         planned.limits,
         [outcomes[cycle] for cycle in selected],
+        () if known is None else known.of(study, planned.experiment.id),
         allow_estimated=run.allow_estimated,
         strict=run.strict,
     )

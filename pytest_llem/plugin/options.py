@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +68,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="With pytest-xdist: auto has one worker run all of an experiment; off leaves its items"
         " to xdist, one by one.",
     )
+    _add_comparison(group)
     group.addoption("--llem-skip-preflight", **_SKIP_PREFLIGHT)
     group.addoption(
         "--llem-pull",
@@ -76,6 +79,44 @@ def add_options(parser: pytest.Parser) -> None:
     )
     _add_execution(group)
     _add_settings(parser)
+
+
+def _add_comparison(group: Any) -> None:
+    group.addoption(
+        "--llem-save",
+        dest="llem_save",
+        nargs="?",
+        const="",
+        type=_save_name,
+        metavar="NAME",
+        help="Keep the session's report as a reference, to compare later ones with:"
+        " <results>/references/<NAME>.json; without a name that of the session.",
+    )
+    group.addoption(
+        "--llem-compare",
+        dest="llem_compare",
+        action="append",
+        metavar="PATH",
+        help="Compare with a report, all reports of a directory, or a saved name; may be given"
+        " several times.",
+    )
+    group.addoption(
+        "--llem-compare-fail",
+        dest="llem_compare_fail",
+        action="append",
+        metavar="METRIC:PERCENT",
+        help="Fail where a metric is worse than that beyond noise, in every study:"
+        " energy_per_output_token_j:5%%; may be given several times.",
+    )
+
+
+def _save_name(text: str) -> str:
+    """Refuse what was meant for pytest: an option without a value takes the word behind it."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", text) or os.path.exists(text):  # noqa: PTH110
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name for a reference; write --llem-save=NAME, or --llem-save last"
+        )
+    return text
 
 
 def _add_execution(group: Any) -> None:
@@ -192,6 +233,12 @@ def _add_settings(parser: pytest.Parser) -> None:
         type="linelist",
         default=[],
         help="Container images of backends, a line each: backend = image.",
+    )
+    parser.addini(
+        "llem_compare_fail",
+        type="linelist",
+        default=[],
+        help="Budgets for comparisons, a line each: metric:percent.",
     )
     parser.addini(
         "llem_results_dir",

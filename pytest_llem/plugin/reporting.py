@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin import comparing
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
@@ -54,10 +55,10 @@ class Reporting:
     """The results of a session, and what is written of them."""
 
     def __init__(self, config: pytest.Config) -> None:
-        """Look at the report's path before anything is measured.
+        """Look at the report's path, and at the references, before anything is measured.
 
         Raises:
-            pytest.UsageError: when it can't be written.
+            pytest.UsageError: when one can't be written, or read.
         """
         self._config = config
         self._outcomes: list[Outcome] = []
@@ -67,15 +68,24 @@ class Reporting:
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
         self._json: Path | None = None
-        path = config.getoption("llem_json")
+        self._saved: Path | None = None
+        self._references = comparing.references(config)
+        comparing.budgets(config)
         # A session that runs nothing must not write an empty report over a full one.
         idle = ("collectonly", "setupplan", "llem_plan")
-        if path and not any(getattr(config.option, name, False) for name in idle):
-            self._json = config.invocation_params.dir / path
-            try:
-                files.check_writable(self._json)
-            except ResultsError as error:
-                raise pytest.UsageError(f"--llem-json: {error}") from error
+        if any(getattr(config.option, name, False) for name in idle):
+            return
+        if path := config.getoption("llem_json"):
+            self._json = self._writable("--llem-json", config.invocation_params.dir / path)
+        if saved := comparing.saved_as(config):
+            self._saved = self._writable("--llem-save", saved)
+
+    def _writable(self, option: str, path: Path) -> Path:
+        try:
+            files.check_writable(path)
+        except ResultsError as error:
+            raise pytest.UsageError(f"{option}: {error}") from error
+        return path
 
     def receive(self, results: dict[str, Any]) -> None:
         """Take outcomes and verdicts of one test, and what its process noticed."""
@@ -109,7 +119,7 @@ class Reporting:
 
     @property
     def _collected(self) -> Collected:
-        return Collected(self._outcomes, list(self._gates.values()))
+        return Collected(self._outcomes, list(self._gates.values()), self._references)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -123,7 +133,9 @@ class Reporting:
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:
-            self._write(session, self._json)
+            self._write(session, self._json, "report")
+        if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):
+            self._write(session, self._saved, "saved")
 
     def _take_lost(self) -> None:
         """Take from the journals what xdist workers measured and didn't live to report."""
@@ -139,7 +151,7 @@ class Reporting:
             name = f"{outcome.experiment} cycle {outcome.cycle}"
             self._said.append(f"{name}: from the journal, its xdist worker was lost")
 
-    def _write(self, session: pytest.Session, path: Path) -> None:
+    def _write(self, session: pytest.Session, path: Path, title: str) -> None:
         data = json_report.document(
             self._collected,
             session=self._config.stash[SESSION_NAME],
@@ -158,7 +170,7 @@ class Reporting:
             self._said.append(f"the report was not written: {error}; see the journal")
             session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
         else:
-            self._said.append(f"report: {path}")
+            self._said.append(f"{title}: {shown_path(self._config, path)}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and where everything is."""

@@ -79,7 +79,7 @@ def run_gate(item: GateItem) -> None:
         node=item.nodeid,
         experiment=node.name,
         cycles=len(selected),
-        verdicts=judge(this, node.planned, node.shown, selected, outcomes),
+        verdicts=judge(this, node.study.name, node.planned, node.shown, selected, outcomes),
     )
     item.results["gate"] = to_dict(result)
     _raise(result)

@@ -46,6 +46,10 @@ def document(
                 "config": dict(result.outcomes[0].config) if result.outcomes else None,
                 "cycles": len(result.outcomes),
                 "measured": len(result.measurements),
+                "comparisons": {
+                    metric: {"text": found} if isinstance(found, str) else to_dict(found)
+                    for metric, found in result.comparisons.items()
+                },
                 "doubts": list(result.doubts),
                 "statistics": {name: to_dict(s) for name, s in result.summary.items()},
             }

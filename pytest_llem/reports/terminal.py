@@ -39,10 +39,13 @@ def lines(collected: Collected) -> Iterator[str]:
         yield f"{study} ({file})"
         yield from _table(rows)
         yield ""
+    for (_, _, name), result in experiments.items():
+        for metric, found in result.comparisons.items():
+            yield f"{name}: {metric}: {found if isinstance(found, str) else found.text}"
     for gate in collected.gates:
         for verdict in gate.verdicts:
             doubtful = "within noise" in verdict.reason or verdict.quality != "ok"
-            if verdict.outcome != "passed" or doubtful:
+            if verdict.outcome != "passed" or doubtful or verdict.comparison:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
 

@@ -7,9 +7,10 @@
 | all cycles skipped | skipped; strict: failed |
 | some cycles skipped | the others are judged; strict: failed |
 | metric null | failed, with the reason |
-| regression, and no reference to compare with | skipped; strict: failed |
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
+
+Budgets for regressions are judged by :mod:`.regression`.
 """
 
 from __future__ import annotations
@@ -20,19 +21,27 @@ from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.references import Reference
+from pytest_llem.results.regression import judge_regression
 from pytest_llem.results.statistics import summarise_figures
 
 __all__ = ["judge", "judge_limit", "overall", "without_cycles"]
 
 
 def judge(
-    limits: Sequence[Limit], outcomes: Sequence[Outcome], *, allow_estimated: bool, strict: bool
+    limits: Sequence[Limit],
+    outcomes: Sequence[Outcome],
+    references: Sequence[Reference] = (),
+    *,
+    allow_estimated: bool,
+    strict: bool,
 ) -> tuple[Verdict, ...]:
     """Judge all limits of an experiment by its cycles.
 
     Args:
         limits: of the study.
         outcomes: of the selected cycles, one at least.
+        references: the same experiment in earlier sessions.
         allow_estimated: judge estimated figures as if they were measured.
         strict: whatever isn't a clean pass fails.
     """
@@ -48,28 +57,14 @@ def judge(
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
     verdicts = []
+    how = {"allow_estimated": allow_estimated, "strict": strict}
     for limit in limits:
+        summary = summarise_figures([measurement.metrics[limit.metric] for measurement in measured])
         if limit.least is not None or limit.most is not None:
-            figures = [measurement.metrics[limit.metric] for measurement in measured]
-            summary = summarise_figures(figures)
-            verdicts.append(
-                judge_limit(limit, summary, allow_estimated=allow_estimated, strict=strict)
-            )
+            verdicts.append(judge_limit(limit, summary, **how))
         if limit.regression is not None:
-            verdicts.append(_without_reference(limit, limit.regression, strict=strict))
+            verdicts.append(judge_regression(limit, summary, outcomes, references, **how))
     return tuple(verdicts)
-
-
-def _without_reference(limit: Limit, budget: float, *, strict: bool) -> Verdict:
-    """The verdict on a regression where nothing is there to compare with."""
-    return Verdict(
-        metric=limit.metric,
-        outcome="failed" if strict else "skipped",
-        measured=None,
-        limit=f"at most {budget * 100:g} % worse",
-        reason=f"no reference to compare with (budget {budget * 100:g} %)",
-        where=limit.where,
-    )
 
 
 def _cause(outcome: Outcome, *, strict: bool) -> str:

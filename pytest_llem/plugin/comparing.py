@@ -1,0 +1,121 @@
+"""What a session is compared with: earlier reports, and budgets that hold for every study."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_llem.demands import Limit
+from pytest_llem.errors import ResultsError
+from pytest_llem.metrics import METRICS
+from pytest_llem.plugin.choices import Choices
+from pytest_llem.plugin.naming import SESSION_NAME
+from pytest_llem.results.references import References, load
+from pytest_llem.study.load import Planned
+from pytest_llem.study.schema import nearest
+
+__all__ = ["budgeted", "budgets", "parsed", "references", "saved_as", "saved_folder"]
+
+_BUDGET = re.compile(r"\s*([\w.]+)\s*:\s*(\d+(?:\.\d+)?|\.\d+)\s*%?\s*")
+_REFERENCES = pytest.StashKey["References | None"]()
+_BUDGETS = pytest.StashKey[dict[str, float]]()
+
+
+def references(config: pytest.Config) -> References | None:
+    """All that ``--llem-compare`` names, read once; None where nothing is compared.
+
+    Raises:
+        pytest.UsageError: when something of it isn't a report.
+    """
+    if _REFERENCES not in config.stash:
+        given: Sequence[str] = config.getoption("llem_compare") or ()
+        try:
+            found = load([_path(config, text) for text in given]) if given else None
+        except ResultsError as error:
+            raise pytest.UsageError(f"--llem-compare: {error}") from error
+        config.stash[_REFERENCES] = found
+    return config.stash[_REFERENCES]
+
+
+def _path(config: pytest.Config, text: str) -> Path:
+    """A path; or the name that a session was saved under."""
+    path = config.invocation_params.dir / text
+    saved = saved_folder(config) / f"{text}.json"
+    return saved if not path.exists() and saved.exists() else path
+
+
+def saved_folder(config: pytest.Config) -> Path:
+    """Where ``--llem-save`` keeps reports."""
+    given = config.getini("llem_results_dir") or Choices(config).user.settings.results_dir
+    return config.rootpath / (given or "results") / "references"
+
+
+def saved_as(config: pytest.Config) -> Path | None:
+    """Where the session's report is to be saved, for others to compare with."""
+    name = config.getoption("llem_save")
+    if name is None:
+        return None
+    return saved_folder(config) / f"{name or config.stash[SESSION_NAME]}.json"
+
+
+def budgets(config: pytest.Config) -> dict[str, float]:
+    """How much worse metrics may be, in every study: 0.05 for 5 %.
+
+    Raises:
+        pytest.UsageError: for what is no metric, or no percentage.
+    """
+    if _BUDGETS not in config.stash:
+        option: Sequence[str] = config.getoption("llem_compare_fail") or ()
+        ini: Sequence[str] = config.getini("llem_compare_fail")
+        try:
+            config.stash[_BUDGETS] = {
+                **parsed(ini, "ini llem_compare_fail"),
+                **parsed(option, "--llem-compare-fail"),
+            }
+        except ResultsError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[_BUDGETS]
+
+
+def parsed(texts: Iterable[str], source: str) -> dict[str, float]:
+    """Budgets of the form ``METRIC:PERCENT``.
+
+    Raises:
+        ResultsError: for any other, naming source and text.
+    """
+    found = {}
+    for text in texts:
+        match = _BUDGET.fullmatch(text)
+        if match is None:
+            raise ResultsError(
+                f"{source}: {text!r} isn't METRIC:PERCENT, for example output_tokens_per_s:5%"
+            )
+        if match[1] not in METRICS:
+            raise ResultsError(f"{source}: unknown metric {match[1]!r}; {_hint(match[1])}")
+        found[match[1]] = float(match[2]) / 100
+    return found
+
+
+def _hint(name: str) -> str:
+    return nearest(name, METRICS)
+
+
+def budgeted(planned: Planned, shown: str, given: Mapping[str, float]) -> Planned:
+    """An experiment with budgets of its own and these, which win.
+
+    Args:
+        planned: the experiment.
+        shown: its study's path, as messages show it.
+        given: of :func:`budgets`.
+    """
+    if not given:
+        return planned
+    limits = {limit.metric: limit for limit in planned.limits}
+    for metric, budget in given.items():
+        own = limits.get(metric) or Limit(metric=metric, where=f"{shown}:{planned.line}")
+        limits[metric] = dataclasses.replace(own, regression=budget)
+    return dataclasses.replace(planned, limits=tuple(limits.values()))

@@ -1,0 +1,164 @@
+"""Whether an experiment keeps its budget against earlier sessions. Pure.
+
+| situation | verdict |
+| --- | --- |
+| within the budget | passed |
+| over it beyond noise | failed |
+| over it, within noise | passed, with a line; strict: failed |
+| fewer than 3 cycles, a value of zero or less | inconclusive: as above |
+| no reference, or none of an equal testbed | skipped; strict: failed |
+| metric null | failed, with the reason |
+| metric estimated and estimates not allowed | skipped; strict: failed |
+| reading short or degraded | judged, with a line; strict: failed |
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from pytest_llem.demands import Limit
+from pytest_llem.metrics import METRICS, show
+from pytest_llem.records import Comparison, Judgement, Summary, Verdict
+from pytest_llem.results.compare import Change, change, judged
+from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.references import (
+    Reference,
+    changed_subject,
+    changed_testbed,
+    of_outcomes,
+)
+
+__all__ = ["compared", "judge_regression"]
+
+
+def judge_regression(
+    limit: Limit,
+    summary: Summary,
+    outcomes: Sequence[Outcome],
+    references: Sequence[Reference],
+    *,
+    allow_estimated: bool,
+    strict: bool,
+) -> Verdict:
+    """Judge the regression of a metric.
+
+    Args:
+        limit: with a budget.
+        summary: of the metric over the cycles.
+        outcomes: the cycles.
+        references: of the same experiment.
+        allow_estimated: judge estimated figures as if they were measured.
+        strict: whatever isn't a clean pass fails.
+    """
+    budget = limit.regression
+    assert budget is not None
+    unjudged: Judgement = "failed" if strict else "skipped"
+    if summary.median is None:
+        return _verdict(limit, "failed", summary, f"unmeasured: {summary.reason}")
+    if summary.quality == "estimated" and not allow_estimated:
+        text = "estimated, not measured, so not compared; --llem-allow-estimated compares it"
+        return _verdict(limit, unjudged, summary, text)
+    found = compared(limit.metric, outcomes, references, budget=budget)
+    if isinstance(found, str):
+        return _verdict(limit, unjudged, summary, f"{found} (budget {_percent(budget)})")
+    clean = found.outcome == "kept" and summary.quality in {"ok", "estimated"}
+    failed = found.outcome == "worse" or (strict and not clean)
+    text = found.text
+    if summary.quality == "estimated":
+        text += ", estimated"
+    elif summary.quality != "ok":
+        text += f", reading {summary.quality}: {summary.reason}"
+    return _verdict(limit, "failed" if failed else "passed", summary, text, found)
+
+
+def compared(
+    metric: str,
+    outcomes: Sequence[Outcome],
+    references: Sequence[Reference],
+    *,
+    budget: float | None = None,
+) -> Comparison | str:
+    """A metric of some cycles beside earlier sessions; or why it can't be compared.
+
+    Args:
+        metric: its name.
+        outcomes: of an experiment's cycles, one measured at least.
+        references: of the same experiment.
+        budget: 0.05 for 5 % worse; None to look without judging.
+    """
+    now = of_outcomes("now", outcomes)
+    if now is None or not references:
+        return "no reference to compare with"
+    energy = METRICS[metric].uses_energy
+    usable = [one for one in references if not changed_testbed(now, one, energy=energy)]
+    if not usable:
+        last = changed_testbed(now, references[-1], energy=energy)
+        return f"not compared, the testbed differs: {'; '.join(last)}"
+    like = [one for one in usable if one.estimated(metric) == now.estimated(metric)]
+    sessions = [values for one in like if (values := one.values(metric))]
+    if not sessions:
+        return "no reference has a value of the same kind"
+    current = now.values(metric) or []
+    found = change(current, sessions, higher_is_better=METRICS[metric].higher_is_better)
+    details = [f"with {text}" for text in changed_subject(now, usable[-1])]
+    if left := len(references) - len(sessions):
+        details.append(f"{left} of {len(references)} references left out")
+    if isinstance(found, str):
+        return Comparison(
+            reference=statistics.median(map(statistics.median, sessions)),
+            sessions=len(sessions),
+            outcome="inconclusive",
+            text="; ".join([f"inconclusive: {found}", *details]),
+        )
+    outcome = "kept" if budget is None else judged(found, budget)
+    return Comparison(
+        reference=statistics.median(current) / found.ratio,
+        change=found.ratio - 1,
+        noise=found.noise,
+        detectable=found.detectable(budget or 0.0),
+        sessions=found.sessions,
+        outcome=outcome,
+        text="; ".join([_text(metric, current, found, budget), *details]),
+    )
+
+
+def _text(metric: str, current: Sequence[float], found: Change, budget: float | None) -> str:
+    now = statistics.median(current)
+    then = now / found.ratio
+    unit = METRICS[metric].unit
+    size = f"{abs(found.ratio - 1) * 100:.1f} %"
+    way = f"{size} worse than" if found.worse > 0 else f"{size} better than"
+    if found.ratio == 1:
+        way = "the same as"
+    many = f" (median of {found.sessions} references)" if found.sessions > 1 else ""
+    text = f"{show(now, unit)}, {way} {show(then, unit)}{many}, noise {found.noise * 100:.1f} %"
+    if budget is not None:
+        text += f", budget {_percent(budget)}"
+        if judged(found, budget) == "within noise":
+            text += ": over it within noise, inconclusive"
+    return f"{text}; finds {_percent(found.detectable(budget or 0.0))} or more"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.3g} %"
+
+
+def _verdict(
+    limit: Limit,
+    outcome: Judgement,
+    summary: Summary,
+    text: str,
+    comparison: Comparison | None = None,
+) -> Verdict:
+    assert limit.regression is not None
+    return Verdict(
+        metric=limit.metric,
+        outcome=outcome,
+        measured=summary.median,
+        limit=f"at most {_percent(limit.regression)} worse",
+        reason=text,
+        where=limit.where,
+        quality=summary.quality,
+        comparison=comparison,
+    )

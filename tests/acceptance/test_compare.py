@@ -1,0 +1,274 @@
+"""Comparing with earlier sessions: every row of the table, on a metric without any noise."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Project
+
+STUDY = "execution: {cycles: 3}\n"
+BUDGET = "--llem-compare-fail=peak_memory_bytes:5%"
+Change = Callable[[dict[str, Any]], None]
+
+
+def saved(project: Project, *options: str, body: str = STUDY) -> Path:
+    """A reference of the study, called ``before``."""
+    project.study(body)
+    result = project.run("benchmarks", "--llem-save=before", *options)
+    path = project.pytester.path / "results/references/before.json"
+    result.stdout.fnmatch_lines(["saved: results/references/before.json"])
+    return path
+
+
+def times(factor: float) -> Change:
+    """A reference with another peak of memory."""
+
+    def change(measurement: dict[str, Any]) -> None:
+        measurement["metrics"]["peak_memory_bytes"]["value"] *= factor
+
+    return change
+
+
+def on(key: str, value: object) -> Change:
+    """A reference of another testbed."""
+
+    def change(measurement: dict[str, Any]) -> None:
+        measurement["testbed"][key] = value
+
+    return change
+
+
+def no_value(measurement: dict[str, Any]) -> None:
+    measurement["metrics"]["peak_memory_bytes"] |= {"value": None, "reason": "lost"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a reference is like, and what the gate must make of it.
+
+    Attributes:
+        change: of each measurement of the reference.
+        text: of the terminal.
+        outcome: of the gate, in junit's and the report's words.
+        strict: the same, with --llem-strict.
+        cycles: of the current session.
+    """
+
+    change: Change
+    text: str
+    outcome: str
+    strict: str
+    cycles: int = 3
+
+
+SIZE = "peak_memory_bytes: 1.00 MB"
+ROWS = {
+    "same": Row(
+        times(1), f"{SIZE}, the same as 1.00 MB, noise 3.* %, budget 5 %; *", "passed", "passed"
+    ),
+    "better": Row(times(2), f"{SIZE}, 50.0 % better than 2.00 MB, *", "passed", "passed"),
+    "within-budget": Row(
+        times(1 / 1.04), f"{SIZE}, 4.0 % worse than 962 kB, *", "passed", "passed"
+    ),
+    "beyond-noise": Row(times(1 / 1.2), f"{SIZE}, 20.0 % worse than 833 kB, *", "failed", "failed"),
+    "within-noise": Row(
+        times(1 / 1.06),
+        f"{SIZE}, 6.0 % worse than 943 kB, * inconclusive; finds 9.* % or more",
+        "passed",
+        "failed",
+    ),
+    "few-cycles": Row(
+        times(1 / 1.2),
+        "peak_memory_bytes: inconclusive: 2 cycles are too few to compare; it takes 3",
+        "passed",
+        "failed",
+        cycles=2,
+    ),
+    "zero": Row(
+        times(0), "peak_memory_bytes: inconclusive: values of zero or less *", "passed", "failed"
+    ),
+    "no-value": Row(no_value, "peak_memory_bytes: no reference has a value *", "skipped", "failed"),
+    "other-cpu": Row(
+        on("cpu", "Other CPU"),
+        "peak_memory_bytes: not compared, the testbed differs: CPU: Other CPU → *",
+        "skipped",
+        "failed",
+    ),
+    "other-worker": Row(
+        on("worker", "reuse"),
+        "*: not compared, the testbed differs: worker: reuse → fresh *",
+        "skipped",
+        "failed",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session that compared all rows, an experiment each.
+
+    Attributes:
+        lines: of the terminal.
+        gates: of the report, by experiment.
+        junit: outcome of each gate's test, by experiment.
+        status: of pytest.
+    """
+
+    lines: list[str]
+    gates: dict[str, dict[str, Any]]
+    junit: dict[str, str]
+    status: int
+
+
+_SESSIONS: dict[bool, Session] = {}
+
+
+def compared(project: Project, *, strict: bool) -> Session:
+    """Made once by each process: a session takes its time."""
+    if strict not in _SESSIONS:
+        _SESSIONS[strict] = _compared(project, strict=strict)
+    return _SESSIONS[strict]
+
+
+def _compared(project: Project, *, strict: bool) -> Session:
+    of = {cycles: [name for name in ROWS if ROWS[name].cycles == cycles] for cycles in (3, 2)}
+    all_three = "execution: {cycles: 3}\nexperiments:\n"
+    path = saved(project, body=all_three + "".join(f"  - {{id: {name}}}\n" for name in ROWS))
+    document = json.loads(path.read_text())
+    for outcome in document["measurements"]:
+        ROWS[outcome["experiment"]].change(outcome["measurement"])
+    path.write_text(json.dumps(document))
+    for cycles, names in of.items():
+        rows = "".join(f"  - {{id: {name}}}\n" for name in names)
+        body = f"name: s\nexecution: {{cycles: {cycles}}}\nexperiments:\n{rows}"
+        project.study(body, name=f"{cycles}.study.yaml")
+    (project.folder / "s.study.yaml").unlink()
+    options = ["--llem-compare=before", BUDGET, "--llem-json=new.json", "--junit-xml=junit.xml"]
+    result = project.run("benchmarks", "-rs", *options, *(["--llem-strict"] if strict else []))
+    junit = {}
+    for case in ElementTree.parse(project.pytester.path / "junit.xml").iter("testcase"):
+        if case.attrib["name"] == "gate":
+            (kind,) = [child.tag for child in case if child.tag != "properties"] or ["passed"]
+            junit[case.attrib["classname"].rpartition(".")[2]] = kind
+    gates = {gate["experiment"]: gate for gate in project.report("new.json")["gates"]}
+    return Session(result.outlines, gates, junit, int(result.ret))
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_of_the_table(project: Project, name: str, strict: bool) -> None:
+    row, session = ROWS[name], compared(project, strict=strict)
+    outcome = row.strict if strict else row.outcome
+    shown = [
+        line
+        for line in session.lines
+        if fnmatch.fnmatch(line, f"{name}: gate {outcome}: {row.text}")
+    ]
+    assert len(shown) == 1
+    gate = session.gates[name]
+    assert gate["outcome"] == outcome
+    assert session.junit[name] == {"failed": "failure"}.get(outcome, outcome)
+    (verdict,) = gate["verdicts"]
+    assert (verdict["comparison"] is None) == (row.outcome == "skipped")
+    assert session.status == 1
+
+
+def test_an_upgrade_of_the_engine_is_compared_and_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(project)
+    monkeypatch.setenv("LLEM_FAKE_VERSION", "2.0")
+    result = project.run("benchmarks", "--llem-compare=before", BUDGET)
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "benchmarks/s.study.yaml:1: gate of s failed",
+            "E   peak_memory_bytes: 1.10 MB, 10.0 % worse than *; with llem-fake-engine 1.0 → 2.0",
+        ]
+    )
+
+
+def test_several_references_are_pooled(project: Project) -> None:
+    path = saved(project)
+    folder = project.pytester.mkdir("history")
+    for number in range(5):
+        (folder / f"{number}.json").write_text(path.read_text())
+    result = project.run("benchmarks", "--llem-compare=history", BUDGET)
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*the same as 1.00 MB (median of 5 references), noise 1.* %*"])
+
+
+def test_without_a_budget_a_comparison_is_shown_and_judges_nothing(project: Project) -> None:
+    saved(project)
+    result = project.run("benchmarks", "--llem-compare=before", "--llem-json=new.json")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        ["s: output_tokens_per_s: *; finds * or more", "s: energy_per_output_token_j: *"]
+    )
+    (row,) = project.report("new.json")["experiments"]
+    assert row["comparisons"]["output_tokens_per_s"]["outcome"] == "kept"
+
+
+def test_a_study_has_budgets_of_its_own(project: Project) -> None:
+    body = f"{STUDY}expect: {{peak_memory_bytes: {{max_regression: 50%}}}}\n"
+    path = saved(project, body=body)
+    document = json.loads(path.read_text())
+    for outcome in document["measurements"]:
+        times(1 / 1.2)(outcome["measurement"])
+    path.write_text(json.dumps(document))
+    # The command line's would win.
+    project.run("benchmarks", "--llem-compare=before").assert_outcomes(passed=4)
+    project.run("benchmarks", "--llem-compare=before", BUDGET).assert_outcomes(passed=3, failed=1)
+
+
+def test_an_experiment_that_is_new_has_no_reference(project: Project) -> None:
+    saved(project)
+    project.study("execution: {cycles: 3}\nid: other\n")
+    result = project.run("benchmarks", "--llem-compare=before", BUDGET, "-rs")
+    result.assert_outcomes(passed=3, skipped=1)
+    result.stdout.fnmatch_lines(["*peak_memory_bytes: no reference to compare with (budget 5 %)*"])
+
+
+def test_ini_has_budgets_too(project: Project) -> None:
+    saved(project)
+    project.pytester.makeini("[pytest]\nllem_compare_fail =\n    peak_memory_bytes: 5 %\n")
+    project.run("benchmarks", "--llem-compare=before").assert_outcomes(passed=4)
+
+
+def test_xdist_compares_as_well(project: Project) -> None:
+    pytest.importorskip("xdist")
+    saved(project)
+    result = project.run("benchmarks", "--llem-compare=before", BUDGET, "-n2")
+    result.assert_outcomes(passed=4)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            ["--llem-compare=nowhere.json"],
+            "*--llem-compare: *nowhere.json: can't be read: No such*",
+        ),
+        (["--llem-compare=benchmarks"], "*--llem-compare: *benchmarks: no report is there*"),
+        (["--llem-compare=benchmarks/s.study.yaml"], "*s.study.yaml: is no report*"),
+        (["--llem-compare-fail=energi_j:5%"], "*unknown metric 'energi_j'; did you mean energy_j?"),
+        (["--llem-compare-fail=energy_j"], "*'energy_j' isn't METRIC:PERCENT, for example *"),
+        (["--llem-save", "benchmarks"], "*'benchmarks' is no name for a reference; write *"),
+    ],
+)
+def test_what_can_not_be_compared_is_said_before_anything_is_measured(
+    project: Project, options: list[str], error: str
+) -> None:
+    project.study(STUDY)
+    result = project.run("benchmarks", *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([error])
+    assert project.journal() == []
