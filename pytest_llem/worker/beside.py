@@ -6,7 +6,7 @@ time, on the host and without an engine, and is told of the windows:
     host to worker                             worker to host
     meter_request {meter, device, count}       meter_ready {domains, estimates, reason}
     window_start {meter, exact}                window_started
-    window_stop {meter, start_s, end_s}        readings {readings}
+    window_stop {meter, start_s, end_s}        readings {readings, about}
     close
 
 Times are the engine's, of the monotonic clock. All processes on one kernel share that clock. The
@@ -98,7 +98,8 @@ class _Desk:
         if kind == "window_stop" and name in self._tokens:
             meter, token = self._meters[name], self._tokens.pop(name)
             found = meter.stop(token, frame["start_s"], frame["end_s"])
-            return "readings", {"readings": [to_dict(reading) for reading in found]}
+            about = {key: dict(row) for key, row in getattr(meter, "about", {}).items()}
+            return "readings", {"readings": [to_dict(row) for row in found], "about": about}
         raise LlemError(f"a meter can't answer {kind!r:.40} now")
 
     def _open(self, name: str, target: Target) -> dict[str, Any]:
