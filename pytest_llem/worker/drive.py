@@ -27,8 +27,12 @@ class Bracket(Protocol):
     async def start(self) -> float:
         """Start them; returns when the window began, by the clock of the windows."""
 
-    async def stop(self, start_s: float, end_s: float) -> Sequence[Reading]:
-        """End the window that lay between the two times."""
+    async def stop(self, start_s: float, latest_s: float) -> tuple[float, Sequence[Reading]]:
+        """End the window; returns when it ended, and what was read.
+
+        That is at the last time before ``latest_s`` at which its energy can be told exactly, or
+        about there; never before ``start_s``.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +45,9 @@ class Driven:
         ended_s: when the last request had ended.
         steady_s: the first mark: from then on the run was steady; None where it never came.
         over_s: the second mark: until then it was.
-        window: between the marks, from when the meters had begun; its readings are unmeasured
-            where they had not by the second mark. None where the run never was steady.
+        window: between the marks, from when the meters had begun to where they end it. Its readings
+            are unmeasured where they had not begun by the second mark. None where the run never
+            was steady.
         read: whether the meters had begun by then.
     """
 
@@ -85,13 +90,14 @@ class _Steady:
         assert self.to_s is not None
         self.read = start_s < self.to_s
         # Those that began too late are to end all the same, before others can begin.
-        readings = await self._bracket.stop(start_s, max(start_s, self.to_s))
+        end_s, readings = await self._bracket.stop(start_s, max(start_s, self.to_s))
         if not self.read:
-            start_s, readings = from_s, [_unread(reading) for reading in readings]
+            start_s, end_s = from_s, self.to_s
+            readings = [_unread(reading) for reading in readings]
         return Window(
             phase="measure",
             start_s=start_s,
-            duration_s=self.to_s - start_s,
+            duration_s=end_s - start_s,
             readings=tuple(readings),
         )
 

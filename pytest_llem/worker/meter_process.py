@@ -197,11 +197,28 @@ class MeterApart:
     def stop(self, token: None, start_s: float, end_s: float) -> Sequence[Reading]:
         """End the window that lay between the two times of the monotonic clock."""
         del token
-        answer = self._process.ask("window_stop", meter=self.name, start_s=start_s, end_s=end_s)
+        return self._stop(start_s, end_s, within=False)[1]
+
+    def stop_within(
+        self, token: None, start_s: float, latest_s: float
+    ) -> tuple[float, Sequence[Reading]]:
+        """End a window out of a load that goes on; returns its end, where the meter tells it best.
+
+        That is ``latest_s`` for a meter that has no such time.
+        """
+        del token
+        return self._stop(start_s, latest_s, within=True)
+
+    def _stop(
+        self, start_s: float, end_s: float, *, within: bool
+    ) -> tuple[float, Sequence[Reading]]:
+        answer = self._process.ask(
+            "window_stop", meter=self.name, start_s=start_s, end_s=end_s, within=within
+        )
         if not answer:
-            return tuple(self._unmeasured(domain) for domain in self.domains)
+            return end_s, tuple(self._unmeasured(domain) for domain in self.domains)
         self.about = answer["about"]
-        return tuple(from_dict(Reading, row) for row in answer["readings"])
+        return answer["end_s"], tuple(from_dict(Reading, row) for row in answer["readings"])
 
     def close(self) -> None:
         """The process closes its own."""

@@ -123,19 +123,23 @@ class FakeBracket:
         asked: windows that were asked for.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, edge_s: float = 0.0) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, edge_s: float = 0.0, early_s: float = 0.0
+    ) -> None:
         self.asked: list[tuple[float, float]] = []
         self._loop = loop
         self._edge_s = edge_s
+        self._early_s = early_s
 
     async def start(self) -> float:
         await asyncio.sleep(self._edge_s)
         return self._loop.time()
 
-    async def stop(self, start_s: float, end_s: float) -> Sequence[Reading]:
-        self.asked.append((start_s, end_s))
+    async def stop(self, start_s: float, latest_s: float) -> tuple[float, Sequence[Reading]]:
+        self.asked.append((start_s, latest_s))
         await asyncio.sleep(self._edge_s)
-        return [reading(10 * (end_s - start_s), before_w=10.0)]
+        end_s = max(start_s, latest_s - self._early_s)
+        return end_s, [reading(10 * (end_s - start_s), before_w=10.0)]
 
 
 def workload(count: int, output_tokens: int = 3, **fields: Any) -> Workload:

@@ -139,6 +139,15 @@ def test_the_window_begins_when_the_meters_say_so_and_ends_at_the_mark(fake: Mak
     assert driven.read
 
 
+def test_the_window_ends_where_the_meters_tell_its_energy_best(fake: Make) -> None:
+    engine = fake()
+    bracket = FakeBracket(engine.loop, early_s=0.25)
+    driven = Driver(engine, workload(8), bracket, engine.loop.time).concurrency(2)
+    assert (driven.steady_s, driven.over_s) == (1, 12)
+    assert driven.window is not None
+    assert (driven.window.start_s, driven.window.duration_s) == (1, 10.75)
+
+
 def test_requests_go_on_while_meters_take_their_time(fake: Make) -> None:
     slow = driver(fake(), 8, edge_s=4.0)[0].concurrency(2)
     quick = driver(fake(), 8)[0].concurrency(2)
