@@ -157,10 +157,18 @@ def test_meters_that_were_too_late_are_a_warning() -> None:
 
 
 def test_arrivals_that_come_late_are_a_warning() -> None:
-    late = [dataclasses.replace(each, due_s=each.submitted_s - 0.2) for each in TIMES]
+    late = [
+        dataclasses.replace(each, due_s=each.submitted_s - 0.6 * (number % 2))
+        for number, each in enumerate(TIMES)
+    ]
     (warning,) = look(driven(*late), OPEN).warnings
-    assert warning.startswith("requests were submitted 200 ms late on average, and 200 ms at most")
+    assert warning.startswith("requests were submitted 300 ms late on average and 600 ms at most")
     assert look(driven(*late), Poisson(poisson=0.1)).warnings == ()
+
+
+def test_arrivals_that_are_all_as_late_are_those_that_were_asked_for() -> None:
+    late = [dataclasses.replace(each, due_s=each.submitted_s - 0.6) for each in TIMES]
+    assert look(driven(*late), OPEN).warnings == ()
 
 
 def test_arrivals_that_outrun_the_engine_are_a_warning() -> None:
