@@ -186,7 +186,8 @@ class NvmlMeter:
         if not end.lasts or end_s < start_s + slowest_s / 2:
             end.lasts, end_s = {}, latest_s
         if token.exact and self._power is not None:
-            end.by_power = self._power.end(start_s, end_s)
+            told_s = end_s if end.lasts else None
+            end_s, end.by_power = self._power.within(start_s, latest_s, told_s)
         return end_s, [self._reading(b, token, end, start_s, end_s) for b in self._boards]
 
     def _watched(self, token: Start) -> End:

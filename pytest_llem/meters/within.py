@@ -8,6 +8,9 @@ read behind that time has its value, and its time is so many periods before the 
     E = E(c) − E(a) − P_before (t0 − a),  and  t1 = c
 
 with a and c the ticks and t0 the window's start, which comes right behind a.
+
+Readings of mean power over a span W, where there is no counter, tell it just as well at times that
+are a whole number of spans behind the start: E = W × (P(t1) + P(t1 − W) + … + P(t0 + W)).
 """
 
 from __future__ import annotations
@@ -16,18 +19,25 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from pytest_llem.meters.boxcar import Mean
 from pytest_llem.meters.edges import Attributed, Evidence, slopes
 from pytest_llem.meters.ticks import Look, Tick
 from pytest_llem.records import ToIdle
 
-__all__ = ["VARIES", "attribute", "last_tick", "moved"]
+__all__ = ["VARIES", "attribute", "last_tick", "moved", "of_means"]
 
-VARIES = 0.1
+VARIES = 0.2
 """Standard uncertainty of the power in a part of a period, relative to the mean of the window: what
 a load of many requests at a time may differ by. Counts for the time that is no whole period."""
 
 _LONG_READ = 0.3
 """Part of a period that a read may take and still belong to one tick."""
+
+_APART = 0.6
+"""Of a period: the most that a reading may be off a whole number of spans behind the start."""
+
+_SAME = 0.3
+"""Of a period: two times that are closer are those of the same reading."""
 
 _GOES_ON = "the load went on behind the window"
 
@@ -86,4 +96,48 @@ def moved(found: Attributed, duration_s: float, by_s: float) -> Attributed:
     spread_j = math.hypot(found.uncertainty_j, VARIES * power_w * by_s)
     return dataclasses.replace(
         found, energy_j=found.energy_j + power_w * by_s, uncertainty_j=spread_j
+    )
+
+
+def of_means(
+    means: Sequence[Mean], span_s: float, period_s: float, start_s: float, latest_s: float
+) -> tuple[float, Attributed] | None:
+    """The end and the energy of a window by readings of mean power; None where some are missing.
+
+    Args:
+        means: readings, in order.
+        span_s: over which each is the mean.
+        period_s: from one to the next.
+        start_s: of the window.
+        latest_s: until when it may last.
+    """
+    for last in reversed(means):
+        count = round((last.time_s - start_s) / span_s)
+        rest_s = last.time_s - start_s - count * span_s
+        if last.time_s > latest_s or abs(rest_s) > _APART * period_s:
+            continue
+        if count < 1:
+            return None
+        due = [last.time_s - number * span_s for number in range(count)]
+        found = [_at(means, time_s, _SAME * period_s) for time_s in due]
+        powers = [mean.power_w for mean in found if mean is not None]
+        if len(powers) == count:
+            return last.time_s, _whole_spans(powers, span_s, rest_s, last)
+    return None
+
+
+def _at(means: Sequence[Mean], time_s: float, near_s: float) -> Mean | None:
+    return next((mean for mean in means if abs(mean.time_s - time_s) <= near_s), None)
+
+
+def _whole_spans(powers: Sequence[float], span_s: float, rest_s: float, last: Mean) -> Attributed:
+    whole_j = math.fsum(powers) * span_s
+    power_w = whole_j / (len(powers) * span_s)
+    doubt_s = math.hypot(rest_s, last.hi_s - last.lo_s)
+    return Attributed(
+        energy_j=whole_j + power_w * rest_s,
+        uncertainty_j=VARIES * power_w * doubt_s,
+        before=None,
+        tail_j=0.0,
+        to_idle=ToIdle(reason=_GOES_ON),
     )

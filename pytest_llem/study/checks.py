@@ -83,6 +83,10 @@ def _unsteady(experiment: Experiment) -> Iterator[Problem]:
     if isinstance(scenario, Poisson) and count < _LEAST_ARRIVALS:
         text = f"{count} requests are too few for a steady state; raise it"
         yield ("prompts", "count"), f"{text}, to a hundred, say"
+    if isinstance(scenario, Poisson) and count / scenario.poisson > experiment.timeout_s:
+        text = f"{count} requests at {scenario.poisson:g} a second take"
+        took = f"{text} {count / scenario.poisson:.4g} s, and timeout_s is"
+        yield ("timeout_s",), f"{took} {experiment.timeout_s:g}; raise it, or the rate"
 
 
 LATER: Mapping[str, Callable[[Any], bool]] = {

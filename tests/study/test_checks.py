@@ -189,6 +189,14 @@ def test_too_few_requests_for_a_steady_state_are_refused(
     assert wrong(scenario=scenario, prompts=Prompts(count=enough)) == []
 
 
+def test_arrivals_that_take_longer_than_they_may_are_refused() -> None:
+    slow = Poisson(poisson=0.5)
+    assert wrong(scenario=slow, prompts=MANY, timeout_s=200.0) == []
+    ((place, text),) = wrong(scenario=slow, prompts=MANY, timeout_s=199.0)
+    assert place == ("timeout_s",)
+    assert text.startswith("100 requests at 0.5 a second take 200 s, and timeout_s is 199")
+
+
 # --- what a backend can't do ---------------------------------------------------------------
 
 NOTHING = Abilities(scenarios=frozenset(), devices=frozenset(), batches=False)

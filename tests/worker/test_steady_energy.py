@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from pytest_llem.experiment import Concurrency, Prompts
-from pytest_llem.extensions import Completion, EngineFacts, Workload
+from pytest_llem.extensions import Completion, EngineFacts, Target, Workload
+from pytest_llem.meters.boxcar import Mean
+from pytest_llem.meters.mean_power import Means
+from pytest_llem.meters.nvml import NvmlMeter
+from pytest_llem.meters.within import of_means
 from pytest_llem.records import Measurement, Window
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.measure import measure
 from tests.builders import DIGEST, experiment
 from tests.meters.windows import CALL, bench
 from tests.rig.fixtures import NvmlRig
-from tests.rig.nvml import A100, BOARDS, Rig
+from tests.rig.nvml import A100, BOARDS, NO_COUNTER, Rig
 from tests.worker.simulated import silent
 from tests.worker.test_scenario import SleepyBackend, SleepyEngine
 
@@ -162,6 +167,79 @@ def test_several_gpus_have_one_window(nvml_rig: NvmlRig) -> None:
         exact_j = rig.truth(gpu).energy(start_s, end_s)
         assert reading.energy_j == pytest.approx(exact_j, rel=2e-3)
         assert abs((reading.energy_j or 0.0) - exact_j) <= 3 * (reading.uncertainty_j or 0.0)
+
+
+# --- without a counter ---------------------------------------------------------------------
+
+
+class Readings:
+    """Power readings of a rig's GPU, each the mean of the second before it, ten times a second."""
+
+    def __init__(self, rig: Rig, since_s: float) -> None:
+        self._truth = rig.truth()
+        self._since_s = since_s
+
+    def means(self, from_s: float, to_s: float) -> list[Means]:
+        first = math.ceil((max(from_s, self._since_s) - self._since_s) * 10)
+        last = math.floor((to_s - self._since_s) * 10)
+        times = [self._since_s + number / 10 for number in range(first, last + 1)]
+        found = [
+            Mean(lo_s=at_s, hi_s=at_s + 5e-4, power_w=self._truth.energy(at_s - 1, at_s))
+            for at_s in times
+        ]
+        return [Means(period_s=0.1, means=found)]
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_gpu_without_a_counter_has_windows_of_whole_spans(nvml_rig: NvmlRig, warm: bool) -> None:
+    rig = nvml_rig(NO_COUNTER, settings={**CALL, "wave": "sine:300,50,0.37"})
+    with rig.virtual_time() as clock:
+        begun_s = clock.monotonic()
+        meter = NvmlMeter(
+            Target(device="cuda"), clock=clock, watch=lambda _: Readings(rig, begun_s)
+        )
+        clock.sleep(3)
+        if warm:
+            token = meter.start()
+            start_s = rig.mark(1)
+            clock.sleep(1.5)
+            meter.stop(token, start_s, rig.mark(0))
+        rig.mark(1)
+        clock.sleep(1)
+        token = meter.start()
+        start_s = clock.monotonic()
+        clock.sleep(3.6)
+        mark_s = rig.mark(1)
+        end_s, (reading,) = meter.stop_within(token, start_s, mark_s)
+        meter.close()
+    if not warm:
+        assert reading.energy_j is None
+        assert "over which time its power readings are means doesn't show" in (reading.reason or "")
+        return
+    assert end_s - start_s == pytest.approx(3.0, abs=0.06)
+    exact_j = rig.truth().energy(start_s, end_s)
+    assert reading.energy_j == pytest.approx(exact_j, rel=0.004)
+    assert (reading.method, reading.quality) == ("power", "ok")
+
+
+def means(seconds: float, without: Sequence[int] = ()) -> list[Mean]:
+    """A reading of 100 W every tenth of a second from 0 on."""
+    numbers = [number for number in range(round(seconds * 10)) if number not in without]
+    return [Mean(lo_s=n / 10, hi_s=n / 10, power_w=100.0) for n in numbers]
+
+
+def test_a_reading_that_went_unseen_makes_the_window_shorter() -> None:
+    whole = of_means(means(6), 1.0, 0.1, 2.0, 5.95)
+    assert whole is not None
+    assert whole[0] == pytest.approx(5.0)
+    assert whole[1].energy_j == pytest.approx(300.0)
+    shorter = of_means(means(6, without=[50]), 1.0, 0.1, 2.0, 5.95)
+    assert shorter is not None
+    assert shorter[0] == pytest.approx(4.0)
+    assert of_means(means(6), 1.0, 0.1, 2.0, 2.4) is None
 
 
 def test_a_window_shorter_than_a_tick_ends_where_it_was_to(nvml_rig: NvmlRig) -> None:
