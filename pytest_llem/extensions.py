@@ -209,7 +209,7 @@ class Meter(Protocol):
 
     One that tells a window best that ends at a time of its own may have ``stop_within(token,
     start_s, latest_s)``: it ends a window out of a load that goes on, at about the given time, and
-    returns when that was, with the readings. It isn't asked of one that estimates.
+    returns when that was, with the readings.
     """
 
     name: str

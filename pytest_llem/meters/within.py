@@ -43,7 +43,7 @@ _GOES_ON = "the load went on behind the window"
 
 
 def last_tick(look: Look, behind: Sequence[Tick], period_s: float, doubt_s: float) -> Tick:
-    """The tick whose value a read shows; the first seen behind it, where that can't be told.
+    """The tick whose value a read shows; one seen behind it, where that can't be told.
 
     Args:
         look: the read.
@@ -51,14 +51,16 @@ def last_tick(look: Look, behind: Sequence[Tick], period_s: float, doubt_s: floa
         period_s: from tick to tick.
         doubt_s: how far a tick may be from where the period puts it.
     """
-    first = behind[0]
-    back_s = period_s * max(1, math.ceil((first.time_s - look.hi_s) / period_s))
-    lo_s, hi_s = first.lo_s - back_s - doubt_s, first.hi_s - back_s + doubt_s
+    # On a busy host some are seen late: the one whose time is known best tells that of the others.
+    width_s = min(tick.hi_s - tick.lo_s for tick in behind)
+    sharp = next(tick for tick in behind if tick.hi_s - tick.lo_s <= 2 * width_s)
+    back_s = period_s * max(1, math.ceil((sharp.time_s - look.hi_s) / period_s))
+    lo_s, hi_s = sharp.lo_s - back_s - doubt_s, sharp.hi_s - back_s + doubt_s
     # Another may have come just before the read, or the next one just have been missed by it.
     clear = hi_s <= look.lo_s and look.hi_s <= lo_s + period_s
     if clear and look.hi_s - look.lo_s <= _LONG_READ * period_s:
         return Tick(lo_s, hi_s, look.joules)
-    return first
+    return sharp
 
 
 def attribute(evidence: Evidence, last: Tick) -> Attributed:

@@ -15,7 +15,8 @@ from pytest_llem.extensions import Completion, EngineFacts, Target, Workload
 from pytest_llem.meters.boxcar import Mean
 from pytest_llem.meters.mean_power import Means
 from pytest_llem.meters.nvml import NvmlMeter
-from pytest_llem.meters.within import of_means
+from pytest_llem.meters.ticks import Look, Tick
+from pytest_llem.meters.within import last_tick, of_means
 from pytest_llem.records import Measurement, Window
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.measure import measure
@@ -36,7 +37,7 @@ class Loaded(SleepyEngine):
 
     def __init__(self, rig: Rig) -> None:
         super().__init__()
-        self.calls_by: list[tuple[float, int]] = []
+        self.calls_by: list[tuple[float, int, float]] = []
         self._rig = rig
         self._busy = 0
 
@@ -48,7 +49,8 @@ class Loaded(SleepyEngine):
         await asyncio.sleep(0.05 + 0.01 * (number % 7))
         found = await super().answer(number, workload, progress)
         self._change(-1)
-        self.calls_by.append((time.monotonic(), sum(self._rig.calls().values())))
+        asked_s = time.monotonic()
+        self.calls_by.append((asked_s, sum(self._rig.calls().values()), time.monotonic()))
         return found
 
     def facts(self) -> EngineFacts:
@@ -102,13 +104,18 @@ def test_energy_is_that_of_the_steady_window(
     assert found.traffic.steady_to_s is not None
     assert found.traffic.steady_from_s is not None
     assert window.start_s > found.traffic.steady_from_s
-    tick_s = rig.counter().tick(end_s + 0.01)
-    assert abs(end_s - tick_s) < 0.005
+    tick_s = rig.counter().tick(end_s + 0.02)
+    assert abs(end_s - tick_s) < 0.012
     # Tokens are those of the same window.
     of_token = found.metrics["energy_per_output_token_j"].value
     assert of_token == pytest.approx(energy.value / found.tokens["output"])
     # Nobody asked NVML within.
-    calls = {calls for at_s, calls in engine.calls_by if window.start_s < at_s < end_s - 0.04}
+    until_s = min(end_s, found.traffic.steady_to_s)
+    calls = {
+        calls
+        for asked_s, calls, told_s in engine.calls_by
+        if window.start_s < asked_s and told_s < until_s
+    }
     assert len(calls) == 1
     assert (found.integrity, found.metrics["idle_power_w"].value) == ((), None)
     assert found.meters["nvml"]
@@ -167,6 +174,28 @@ def test_several_gpus_have_one_window(nvml_rig: NvmlRig) -> None:
         exact_j = rig.truth(gpu).energy(start_s, end_s)
         assert reading.energy_j == pytest.approx(exact_j, rel=2e-3)
         assert abs((reading.energy_j or 0.0) - exact_j) <= 3 * (reading.uncertainty_j or 0.0)
+
+
+LOOK = Look(10.050, 10.051, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("behind", "time_s", "joules"),
+    [
+        # The read shows the tick of 10.0, whichever of those behind is known best.
+        ([Tick(10.1, 10.1001, 8.0), Tick(10.2, 10.2001, 9.0)], 10.0, 7.0),
+        ([Tick(10.06, 10.12, 8.0), Tick(10.2, 10.2001, 9.0)], 10.0, 7.0),
+        # Whether the read came before that of 10.05 or after it can't be told.
+        ([Tick(10.15, 10.1501, 8.0)], 10.15, 8.0),
+        ([Tick(10.11, 10.16, 8.0), Tick(10.25, 10.2501, 9.0)], 10.25, 9.0),
+    ],
+)
+def test_a_read_behind_a_window_tells_of_the_last_tick_in_it(
+    behind: list[Tick], time_s: float, joules: float
+) -> None:
+    found = last_tick(LOOK, behind, 0.1, 0.001)
+    assert found.time_s == pytest.approx(time_s, abs=1e-4)
+    assert found.joules == joules
 
 
 # --- without a counter ---------------------------------------------------------------------
