@@ -206,6 +206,10 @@ class Meter(Protocol):
     """Reads the energy of one or more domains of a target, window after window.
 
     Made with the target as its only argument, which may take as long as probing a counter does.
+
+    One that tells a window best that ends at a time of its own may have ``stop_within(token,
+    start_s, latest_s)``: it ends a window out of a load that goes on, at about the given time, and
+    returns when that was, with the readings.
     """
 
     name: str

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pytest_llem.traffic import Stages, Traffic
+
 __all__ = [
     "IDLE_LASTS_S",
     "WORST_FIRST",
@@ -130,9 +132,10 @@ class Idle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """A phase of a measurement: ``load idle warmup pilot measure prefill close``.
+    """A phase of a measurement: ``load idle warmup pilot ramp measure drain prefill close``.
 
-    A pilot only says how long a window must be: no figure of energy is made of it.
+    A pilot only says how long a window must be: no figure of energy is made of it. Ramp and drain
+    are what lies around the measured window where requests go on meanwhile.
     """
 
     phase: str
@@ -250,6 +253,8 @@ class Measurement:
         precision: null where none was asked for.
         prefill: null where prefill wasn't measured by itself.
         warmup: null where there was none.
+        traffic: null where all requests were there from the beginning.
+        stages: null in measurements of versions that didn't have it.
         idle: the idle power that the figures are made with; null where there is none.
         testbed: what two measurements must share to be comparable.
         subject: what is being measured: engine, versions, experiment digest.
@@ -269,6 +274,8 @@ class Measurement:
     precision: Precision | None = None
     prefill: Prefill | None = None
     warmup: WarmUp | None = None
+    traffic: Traffic | None = None
+    stages: Stages | None = None
     integrity: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     idle: Idle | None = None

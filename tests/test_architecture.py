@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
     (
         *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
-        *("extensions", "wire"),
+        *("extensions", "traffic", "wire"),
     ),
     ("backends", "meters", "worker"),
     ("results", "study"),

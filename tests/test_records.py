@@ -28,6 +28,7 @@ from pytest_llem.records import (
 )
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.study.keys import Execution
+from pytest_llem.traffic import Spread, Stages, Traffic
 from pytest_llem.wire import from_dict, to_dict
 from tests.builders import (
     UNHURRIED,
@@ -55,6 +56,21 @@ READINGS = st.builds(
     quality=QUALITY,
     reason=st.none() | st.text(),
 )
+TRAFFIC = Traffic(
+    scenario="poisson",
+    asked=2.0,
+    requests=9,
+    counted=7,
+    arrivals_per_s=1.9,
+    late_s=0.001,
+    in_flight_max=4,
+    in_flight=(2, 3),
+    steady_from_s=1.5,
+    steady_to_s=None,
+    reason="because",
+)
+SPREAD = Spread(mean=1.0, p50=1.0, p90=2.0, p95=2.5, p99=3.0, max=4.0)
+STAGES = Stages(queue_s=SPREAD, prefill_s=SPREAD, decode_s=SPREAD)
 FIGURES = st.builds(
     Figure,
     value=MAYBE,
@@ -91,6 +107,10 @@ FIGURES = st.builds(
             origin="a c1",
         ),
         TraceSummary(peak_w=300.0, temperature_max_c=60.0, samples=7),
+        TRAFFIC,
+        STAGES,
+        measurement(traffic=TRAFFIC, stages=STAGES),
+        measurement(stages=Stages(reason="the engine doesn't tell")),
         Failure(kind="raised", message="x"),
         Summary(n=1, median=1.0, mean=1.0, low=1.0, high=1.0),
         verdict(),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_llem.meters import boxcar, edges
+from pytest_llem.meters import boxcar, edges, within
 from pytest_llem.meters.boxcar import Mean
 from pytest_llem.meters.edges import Attributed, Evidence, Slope
 from pytest_llem.meters.ticks import Clock, Look, Tick
@@ -34,6 +34,10 @@ _LONGEST_END_S = 3.0
 _AFTER_SPAN = 4
 _REST = 5
 _PERIOD_S = 0.1
+_NO_SPAN = (
+    "there is no energy counter, and over which time its power readings are means doesn't show;"
+    " a warm-up, or a longer window, shows it"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +202,33 @@ class MeanPower:
             for domain, means in zip(self._domains, found, strict=True)
         }
 
+    def within(
+        self, start_s: float, latest_s: float, end_s: float | None
+    ) -> tuple[float, dict[str, Attributed | str]]:
+        """The end of a window out of a load that goes on, and its energies, or why not.
+
+        Args:
+            start_s: of the window.
+            latest_s: until when it may last.
+            end_s: of the window, where others tell that; the first domain tells it otherwise.
+        """
+        told: dict[str, Attributed | str] = {}
+        seen = self._watch.means(start_s - _PAST_S, latest_s)
+        for domain, found in zip(self._domains, seen, strict=True):
+            span_s = self._spans.get(domain)
+            if found.reason or span_s is None:
+                told[domain] = found.reason or _NO_SPAN
+                continue
+            period_s = found.period_s or _PERIOD_S
+            made = within.of_means(found.means, span_s, period_s, start_s, latest_s)
+            if made is None:
+                told[domain] = "the window is too short, or readings in it went unseen"
+                continue
+            own_s, energy = made
+            end_s = own_s if end_s is None else end_s
+            told[domain] = within.moved(energy, own_s - start_s, end_s - own_s)
+        return latest_s if end_s is None else end_s, told
+
     def _wait(
         self, enough: Callable[[str, Means], bool], since_s: float, longest_s: float
     ) -> Sequence[Means]:
@@ -226,10 +257,7 @@ class MeanPower:
         period_s = found.period_s or (_PERIOD_S if never else 0.0)
         span_s = self._spans.get(domain, period_s if never else 0.0)
         if not period_s or not span_s:
-            return (
-                "there is no energy counter, and over which time its power readings are means"
-                " doesn't show; a warm-up, or a longer window, shows it"
-            )
+            return _NO_SPAN
         if never and not found.period_s:
             return _constant(found.means, start_s, end_s)
         around = self._around(domain, found, start_s, end_s, span_s)

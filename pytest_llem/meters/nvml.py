@@ -11,18 +11,18 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pytest_llem import gpus
 from pytest_llem.extensions import Target
-from pytest_llem.meters import edges, sampled, ticks
+from pytest_llem.meters import edges, sampled, ticks, within
 from pytest_llem.meters.edges import Attributed, Evidence
 from pytest_llem.meters.gpu_board import Board, Counters, probe, recover
+from pytest_llem.meters.gpu_window import SHORT, End, Loose, Start, judged, watch_sensor
 from pytest_llem.meters.mean_power import MeanPower, TraceMeans, Watch
 from pytest_llem.meters.ticks import Clock, CounterLost, Look, Tick, Track
 from pytest_llem.nvml import bindings, reason_of
-from pytest_llem.records import Quality, Reading
+from pytest_llem.records import Reading
 
 __all__ = ["NvmlMeter"]
 
@@ -31,53 +31,13 @@ GAIN = 0.05
 NVIDIA's documentation of nvmlDeviceGetPowerUsage; it doesn't shrink with longer windows."""
 
 _BEFORE = 2
-_SHORT = 0.01
-_FEW = 2.5
+_GAP = 1.5
 _PATIENCE_S = 1.0
 _UNSEEN = (
     "no tick of the energy counter was seen around the window: it stopped, or this host was too"
     " busy to see it; leave it some processor time, and measure again"
 )
-_TOO_SHORT = "the window is too short for its energy to be told"
-
-
-@dataclass
-class _Start:
-    """What a window began with.
-
-    Attributes:
-        before: of each domain, the ticks up to the start.
-        looks: of each domain, the last read.
-    """
-
-    exact: bool
-    before: dict[str, list[Tick]] = field(default_factory=dict)
-    looks: dict[str, Look] = field(default_factory=dict)
-
-
-@dataclass
-class _End:
-    """What was seen behind a window.
-
-    Attributes:
-        looks: of each domain, the first read.
-        instants_w: of each domain, the sensor right behind each tick.
-        by_power: of each domain that has no counter, its energy, or why it can't be told.
-    """
-
-    looks: dict[str, Look] = field(default_factory=dict)
-    instants_w: dict[str, list[float]] = field(default_factory=dict)
-    by_power: dict[str, Attributed | str] = field(default_factory=dict)
-
-
-@dataclass
-class _Loose:
-    """A window that wasn't aligned: ticks behind it still tell what kind of counter it is."""
-
-    start: Look
-    end: Look
-    start_s: float
-    end_s: float
+_TOOSHORT = "the window is too short for its energy to be told"
 
 
 class NvmlMeter:
@@ -103,7 +63,7 @@ class NvmlMeter:
         """
         self._clock = clock
         self._power: MeanPower | None = None
-        self._loose: dict[str, _Loose] = {}
+        self._loose: dict[str, Loose] = {}
         self.domains: Sequence[str] = ()
         self.reason = ""
         self._boards: list[Board] = []
@@ -141,9 +101,9 @@ class NvmlMeter:
     def _readable(self) -> dict[Track, Board]:
         return {b.track: b for b in self._boards if b.track is not None and not b.problem}
 
-    def start(self, exact: bool = True) -> _Start:
+    def start(self, exact: bool = True) -> Start:
         """Wait until power is at rest and a counter has just ticked, two periods at most."""
-        token = _Start(exact=exact)
+        token = Start(exact=exact)
         if exact:
             recover(self._boards, self._clock)
         boards = self._readable
@@ -157,7 +117,7 @@ class NvmlMeter:
         def enough(track: Track) -> bool:
             board = boards[track]
             if loose := self._loose.get(board.domain):
-                _watch_sensor(board, board.behind(loose.end), instants_w)
+                watch_sensor(board, board.behind(loose.end), instants_w)
             run = board.rest()
             fresh = [tick for tick in run if tick.lo_s >= since_s]
             found = edges.slopes(run, track.period_s, track.step_j)
@@ -186,6 +146,9 @@ class NvmlMeter:
             behind = board.behind(loose.end) if loose else []
             if loose is None or len(behind) < 2:
                 continue
+            if behind[0].lo_s > loose.end.hi_s + _GAP * track.period_s:
+                # Too late to tell how it ended: there may have been another load since.
+                continue
             begin = Tick(loose.start.lo_s, loose.start.hi_s, loose.start.joules)
             evidence = Evidence(
                 start_s=loose.start_s,
@@ -198,21 +161,48 @@ class NvmlMeter:
             )
             board.vote(sampled.sees_part(evidence, instants_w.get(board.domain, [])))
 
-    def stop(self, token: _Start, start_s: float, end_s: float) -> Sequence[Reading]:
+    def stop(self, token: Start, start_s: float, end_s: float) -> Sequence[Reading]:
         """Read the counters at once, wait until power is at rest, and attribute the energy."""
+        end = self._watched(token)
+        if token.exact and self._power is not None:
+            end.by_power = self._power.end(start_s, end_s)
+        return [self._reading(board, token, end, start_s, end_s) for board in self._boards]
+
+    def stop_within(
+        self, token: Start, start_s: float, latest_s: float
+    ) -> tuple[float, Sequence[Reading]]:
+        """End a window out of a load that goes on, at a tick: the last one before a time.
+
+        Of several GPUs it is the first of their ticks. Returns the window's end, and its readings.
+        """
+        end = self._watched(token)
+        for track, board in self._readable.items():
+            look = end.looks.get(board.domain)
+            if token.exact and look is not None and (behind := board.behind(look)):
+                doubt_s = track.doubt_s + min(track.jitter_s, track.period_s / 10)
+                end.lasts[board.domain] = within.last_tick(look, behind, track.period_s, doubt_s)
+        end_s = min((tick.time_s for tick in end.lasts.values()), default=latest_s)
+        slowest_s = max((track.period_s for track in self._readable), default=0.0)
+        if not end.lasts or end_s < start_s + slowest_s / 2:
+            end.lasts, end_s = {}, latest_s
+        if token.exact and self._power is not None:
+            told_s = end_s if end.lasts else None
+            end_s, end.by_power = self._power.within(start_s, latest_s, told_s)
+        return end_s, [self._reading(b, token, end, start_s, end_s) for b in self._boards]
+
+    def _watched(self, token: Start) -> End:
+        """What was seen behind a window that has just ended."""
         boards = self._readable
-        end = _End()
+        end = End()
         for board in boards.values():
             if (look := board.look()) is not None:
                 end.looks[board.domain] = look
                 board.rest_s = look.lo_s
         if token.exact:
             self._settle(token, boards, end)
-            if self._power is not None:
-                end.by_power = self._power.end(start_s, end_s)
-        return [self._reading(board, token, end, start_s, end_s) for board in self._boards]
+        return end
 
-    def _settle(self, token: _Start, boards: dict[Track, Board], end: _End) -> None:
+    def _settle(self, token: Start, boards: dict[Track, Board], end: End) -> None:
         """Watch ticks behind the window until the power is at rest."""
         before = {
             track: edges.slopes(token.before.get(board.domain, []), track.period_s, track.step_j)
@@ -222,7 +212,7 @@ class NvmlMeter:
         def enough(track: Track) -> bool:
             board = boards[track]
             behind = board.behind(end.looks[board.domain])
-            _watch_sensor(board, behind, end.instants_w)
+            watch_sensor(board, behind, end.instants_w)
             found = edges.slopes(behind, track.period_s, track.step_j)
             return len(behind) >= edges.AFTER or edges.is_settled(before[track], found)
 
@@ -240,7 +230,7 @@ class NvmlMeter:
         ticks.gather(live, enough, lost, longest_s, self._clock)
 
     def _reading(
-        self, board: Board, token: _Start, end: _End, start_s: float, end_s: float
+        self, board: Board, token: Start, end: End, start_s: float, end_s: float
     ) -> Reading:
         track, domain = board.track, board.domain
         if board.lacks_counter and token.exact:
@@ -250,7 +240,7 @@ class NvmlMeter:
         look, before = end.looks[domain], token.before.get(domain, [])
         if not token.exact:
             if domain in token.looks:
-                self._loose[domain] = _Loose(token.looks[domain], look, start_s, end_s)
+                self._loose[domain] = Loose(token.looks[domain], look, start_s, end_s)
             return self._rough(track, domain, token.looks.get(domain), look)
         behind = board.behind(look)
         if not before or len(behind) < 2:
@@ -265,13 +255,12 @@ class NvmlMeter:
             unit_j=track.step_j,
             doubt_s=track.doubt_s + min(track.jitter_s, track.period_s / 10),
         )
-        return self._attributed(board, evidence, end.instants_w.get(domain, []))
+        return self._attributed(board, evidence, end)
 
-    def _attributed(self, board: Board, evidence: Evidence, instants_w: list[float]) -> Reading:
+    def _attributed(self, board: Board, evidence: Evidence, end: End) -> Reading:
         """The energy by a counter of which it is known, or not, whether it sees all of the time."""
         start_s, end_s = evidence.start_s, evidence.end_s
-        board.vote(sampled.sees_part(evidence, instants_w))
-        plain = edges.attribute(evidence)
+        plain = self._plain(board, evidence, end)
         doubtful = board.sees_part > 0 or (board.sees_part == 0 and board.suspected)
         if not doubtful:
             return self._measured(board.domain, evidence, plain)
@@ -289,12 +278,21 @@ class NvmlMeter:
         either = dataclasses.replace(plain, uncertainty_j=doubt_j)
         return self._measured(board.domain, evidence, either, sampled.EITHER)
 
+    def _plain(self, board: Board, evidence: Evidence, end: End) -> Attributed:
+        """The energy by a counter that sees all of the time."""
+        if (last := end.lasts.get(board.domain)) is None:
+            instants_w = end.instants_w.get(board.domain, [])
+            board.vote(sampled.sees_part(evidence, instants_w))
+            return edges.attribute(evidence)
+        until_s = last.time_s - evidence.start_s
+        return within.moved(within.attribute(evidence, last), until_s, evidence.end_s - last.time_s)
+
     def _measured(
         self, domain: str, evidence: Evidence, found: Attributed, doubt: str = ""
     ) -> Reading:
         if found.energy_j <= found.uncertainty_j:
-            return self._unmeasured(domain, _TOO_SHORT)
-        quality, reason = _judged(found, evidence, doubt)
+            return self._unmeasured(domain, _TOOSHORT)
+        quality, reason = judged(found, evidence, doubt)
         return Reading(
             domain=domain,
             meter=self.name,
@@ -311,7 +309,7 @@ class NvmlMeter:
     def _by_power(self, domain: str, found: Attributed | str, duration_s: float) -> Reading:
         """The reading of a GPU that has no counter."""
         if isinstance(found, str) or found.energy_j <= 0:
-            reason = found if isinstance(found, str) else _TOO_SHORT
+            reason = found if isinstance(found, str) else _TOOSHORT
             return dataclasses.replace(self._unmeasured(domain, reason), method="power")
         relative = found.uncertainty_j / found.energy_j
         short = f"±{relative:.1%}: a window of {duration_s:.3g} s is short for readings of power"
@@ -322,8 +320,8 @@ class NvmlMeter:
             energy_j=found.energy_j,
             uncertainty_j=found.uncertainty_j,
             systematic=GAIN,
-            quality="short" if relative > _SHORT else "ok",
-            reason=short if relative > _SHORT else None,
+            quality="short" if relative > SHORT else "ok",
+            reason=short if relative > SHORT else None,
             to_idle=found.to_idle,
             before_w=found.before.power_w if found.before else None,
         )
@@ -334,7 +332,7 @@ class NvmlMeter:
             return self._unmeasured(domain, _UNSEEN)
         energy_j = end.joules - start.joules
         if energy_j <= 0:
-            return self._unmeasured(domain, _TOO_SHORT)
+            return self._unmeasured(domain, _TOOSHORT)
         return Reading(
             domain=domain,
             meter=self.name,
@@ -360,27 +358,3 @@ class NvmlMeter:
         if library is not None:
             with contextlib.suppress(library.NVMLError):
                 library.nvmlShutdown()
-
-
-def _watch_sensor(board: Board, behind: list[Tick], instants_w: dict[str, list[float]]) -> None:
-    """Read the sensor where another tick has just come."""
-    told = instants_w.setdefault(board.domain, [])
-    if len(told) == len(behind) - 1 and (instant_w := board.instant_w()) is not None:
-        told.append(instant_w)
-
-
-def _judged(found: Attributed, evidence: Evidence, doubt: str) -> tuple[Quality, str | None]:
-    """How far an energy can be trusted, and why not further."""
-    relative = found.uncertainty_j / found.energy_j
-    duration_s, period_s = evidence.end_s - evidence.start_s, evidence.period_s
-    if doubt:
-        return "degraded", f"±{relative:.1%}: {doubt}; longer windows help"
-    # With a tail, a window of a period or two has no time of its own that a tick could tell of.
-    few = found.tail_j > 0 and duration_s < _FEW * period_s
-    if relative <= _SHORT and not few:
-        return "ok", None
-    why = "the load that decays behind it" if found.tail_j > 0 else "what was seen of its edges"
-    return "short", (
-        f"±{relative:.1%}: a window of {duration_s:.3g} s is short for {why}, with a counter"
-        f" renewed every {period_s * 1e3:.3g} ms"
-    )

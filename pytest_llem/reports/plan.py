@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.experiment import Experiment
+from pytest_llem.experiment import Experiment, Poisson
 from pytest_llem.metrics import show
 from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
 from pytest_llem.study.checks import NOT_YET
@@ -145,6 +145,9 @@ def _longer(experiment: Experiment) -> Iterator[str]:
     if experiment.precision is not None:
         text = f"precision {experiment.precision * 100:g} %: a pilot run tells the repeats"
         yield f"{text}, at most {_time(experiment.timeout_s)}"
+    if isinstance(experiment.scenario, Poisson):
+        rate, count = experiment.scenario.poisson, experiment.prompts.count
+        yield f"poisson {rate:g} a second: requests arrive for about {_time(count / rate)}"
     if experiment.phases:
         yield "phases: a window of prefill alone, 1 to 30 s"
 

@@ -38,6 +38,7 @@ _MODULES = (
     "powercap.py",
     "records.py",
     "rules.py",
+    "traffic.py",
     "wire.py",
 )
 _FOLDERS = ("backends", "meters", "worker")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from pytest_llem.experiment import Experiment, Lognormal, Uniform
+from pytest_llem.experiment import Concurrency, Experiment, Lognormal, Poisson, Uniform
 from pytest_llem.extensions import Abilities
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.yaml_lines import Key
@@ -37,6 +37,7 @@ def problems(experiment: Experiment) -> Iterator[Problem]:
     if experiment.gpus is not None and experiment.gpus < parallel:
         yield ("gpus",), f"fewer than tensor_parallel × pipeline_parallel = {parallel}"
     yield from _unreadable(experiment)
+    yield from _unsteady(experiment)
     for name in experiment.env:
         if _SECRET.search(name):
             text = "a secret doesn't belong in a study: its report shows it; set it where pytest"
@@ -55,6 +56,37 @@ def _unreadable(experiment: Experiment) -> Iterator[Problem]:
         yield ("precision",), "needs a meter that measures; meters names none"
     if experiment.phases and not experiment.meters:
         yield ("phases",), "needs a meter; meters names none"
+
+
+_LEAST_ARRIVALS = 4
+"""One that ends before the steady window, two within it, and the arrival that ends it."""
+
+
+def _unsteady(experiment: Experiment) -> Iterator[Problem]:
+    """What doesn't go with requests that come one by one."""
+    scenario, count = experiment.scenario, experiment.prompts.count
+    if scenario == "offline":
+        return
+    kind = type(scenario).__name__.lower()
+    if experiment.precision is not None:
+        text = f"goes with the scenario offline only; with {kind} raise prompts.count"
+        yield ("precision",), text
+    if experiment.phases:
+        text = "goes with the scenario offline only: prefill and decode are mixed"
+        yield ("phases",), f"{text} with {kind}"
+    if experiment.warmup != "none" and experiment.warmup.until_stable:
+        text = f"goes with the scenario offline only; with {kind} raise warmup.prompts"
+        yield ("warmup", "until_stable"), text
+    if isinstance(scenario, Concurrency) and count <= scenario.concurrency:
+        text = f"{count} requests never fill {scenario.concurrency} slots and go on; raise it, to"
+        yield ("prompts", "count"), f"{text} ten times the concurrency, say"
+    if isinstance(scenario, Poisson) and count < _LEAST_ARRIVALS:
+        text = f"{count} requests are too few for a steady state; raise it"
+        yield ("prompts", "count"), f"{text}, to a hundred, say"
+    if isinstance(scenario, Poisson) and count / scenario.poisson > experiment.timeout_s:
+        text = f"{count} requests at {scenario.poisson:g} a second take"
+        took = f"{text} {count / scenario.poisson:.4g} s, and timeout_s is"
+        yield ("timeout_s",), f"{took} {experiment.timeout_s:g}; raise it, or the rate"
 
 
 LATER: Mapping[str, Callable[[Any], bool]] = {

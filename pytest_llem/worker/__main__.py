@@ -31,6 +31,7 @@ from pytest_llem.records import Idle
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
 from pytest_llem.worker import lifeline
 from pytest_llem.worker.beside import boot_id, describe_meters, serve_windows
+from pytest_llem.worker.frames import Frames
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.host_meter import Host, host_meters
 from pytest_llem.worker.host_pids import HostPids
@@ -39,28 +40,6 @@ from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.secret import take
 
 __all__ = ["main"]
-
-
-class Frames:
-    """Writes frames to what was standard output, and keeps everybody else away from it."""
-
-    def __init__(self) -> None:
-        """Take standard output over; from now on prints go to standard error."""
-        self._fd = os.dup(1)
-        os.dup2(2, 1)
-
-    def send(self, frame: str, **fields: Any) -> None:
-        """Write one frame.
-
-        Raises:
-            LlemError: when a field isn't plain JSON data, or holds NaN or an infinity.
-        """
-        try:
-            line = json.dumps({"frame": frame, **fields}, allow_nan=False).encode() + b"\n"
-        except (ValueError, TypeError) as error:
-            raise LlemError(f"the engine's figures can't be reported ({frame}): {error}") from error
-        while line:
-            line = line[os.write(self._fd, line) :]
 
 
 def main(header: Mapping[str, Any]) -> NoReturn:
@@ -124,7 +103,7 @@ def _held(backend: Backend, request: Mapping[str, Any], host: Host) -> Held:
     """Nothing yet, with what the host can be asked for."""
     return Held(
         backend,
-        host_meters(request["beside"], host),
+        functools.partial(host_meters, request["beside"], host),
         functools.partial(HostPids, host) if request["pids"] else None,
     )
 

@@ -6,11 +6,13 @@ time, on the host and without an engine, and is told of the windows:
     host to worker                             worker to host
     meter_request {meter, device, count}       meter_ready {domains, estimates, reason}
     window_start {meter, exact}                window_started
-    window_stop {meter, start_s, end_s}        readings {readings}
+    window_stop {meter, start_s, end_s}        readings {readings, end_s, about}
     close
 
-Times are the engine's, of the monotonic clock. All processes on one kernel share that clock. The
-hellos name the boot that workers live in, and the host joins them only where it is the same.
+With ``within: true`` a window may end where the meter tells it best, about ``end_s``; otherwise it
+ends there. Times are the engine's, of the monotonic clock. All processes on one kernel share that
+clock. The hellos name the boot that workers live in, and the host joins them only where it is the
+same.
 """
 
 from __future__ import annotations
@@ -97,8 +99,19 @@ class _Desk:
             return "window_started", {}
         if kind == "window_stop" and name in self._tokens:
             meter, token = self._meters[name], self._tokens.pop(name)
-            found = meter.stop(token, frame["start_s"], frame["end_s"])
-            return "readings", {"readings": [to_dict(reading) for reading in found]}
+            start_s, end_s = frame["start_s"], frame["end_s"]
+            # Not every meter wants an end of its own.
+            stop_within = getattr(meter, "stop_within", None) if frame.get("within") else None
+            if stop_within is None:
+                found = meter.stop(token, start_s, end_s)
+            else:
+                end_s, found = stop_within(token, start_s, end_s)
+            about = {key: dict(row) for key, row in getattr(meter, "about", {}).items()}
+            return "readings", {
+                "readings": [to_dict(reading) for reading in found],
+                "end_s": end_s,
+                "about": about,
+            }
         raise LlemError(f"a meter can't answer {kind!r:.40} now")
 
     def _open(self, name: str, target: Target) -> dict[str, Any]:

@@ -23,22 +23,24 @@ def figures(
     *,
     idle: Idle | None = None,
     trace: TraceSummary | None = None,
+    ended: Sequence[RequestTiming] | None = None,
 ) -> dict[str, Figure]:
     """The value of every metric, or null with the reason.
 
     Args:
         windows: of all phases; ``measure`` must be there.
-        timings: of the measured requests.
+        timings: of the requests that the latencies are of.
         facts: counts of the same requests.
         slo: what a request must keep to, to count for goodput.
         idle: power with the engine loaded and no request; None where it wasn't asked for.
         trace: what a power trace saw over the measured window; None where there was none.
+        ended: requests that goodput is of, where these are others than the latencies'.
     """
     by_phase = {window.phase: window for window in windows}
     window = by_phase["measure"]
     found = latency_figures(timings)
     found |= _rates(window.duration_s, facts)
-    found["goodput_per_s"] = goodput(window.duration_s, timings, slo)
+    found["goodput_per_s"] = goodput(window.duration_s, timings if ended is None else ended, slo)
     found |= energies(window, facts, idle, trace)
     found["duration_s"] = Figure(value=window.duration_s)
     found["load_s"] = (

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import Backend, Engine, EngineFacts, Meter
+from pytest_llem.extensions import Backend, Engine, EngineFacts, Meter, Target
 from pytest_llem.worker.choose import FindMeter, choose_meters, own_meter
 from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.phases import Phases
 
 __all__ = ["Held"]
+
+_APART = "pytest_llem.worker.meter_process"
+"""Imported only where it is needed."""
+
+
+class MeterHome(Protocol):
+    """Where meters live that aren't to be in this process."""
+
+    def meter(self, name: str, target: Target) -> Meter:
+        """Make one."""
+
+    def close(self) -> None:
+        """Let all of them go."""
 
 
 class Held:
@@ -31,16 +45,23 @@ class Held:
     def __init__(
         self,
         backend: Backend,
-        find_meter: FindMeter = own_meter,
+        finder: Callable[[FindMeter], FindMeter] = lambda own: own,
         host_pids: Callable[[], HostPids] | None = None,
     ) -> None:
-        """Hold nothing yet; ``find_meter`` makes a meter by its name."""
+        """Hold nothing yet.
+
+        Args:
+            backend: that will have the engine.
+            finder: given what makes a meter where this worker runs, says what makes one.
+            host_pids: asks the host for the pids of this worker's place.
+        """
         self.backend = backend
         self.host_pids = host_pids
         self.meters: Sequence[Meter] = ()
         self.missing = ""
         self.count = 0
-        self._find_meter = find_meter
+        self._finder = finder
+        self._apart: MeterHome | None = None
         self._engine: Engine | None = None
         self._asked: object = None
 
@@ -64,10 +85,11 @@ class Held:
                 self._engine = self.backend.load(experiment)
             self.facts = self._engine.facts()
         settle(self.facts.device)
-        asked = (experiment.meters, experiment.devices)
+        asked = (experiment.meters, experiment.devices, experiment.scenario == "offline")
         if asked != self._asked:
             self._close_meters()
-            found = choose_meters(experiment, self.facts.device, self._find_meter)
+            find_meter = self._finder(self._own(experiment))
+            found = choose_meters(experiment, self.facts.device, find_meter)
             (self.meters, self.missing), self._asked = found, asked
         phases.meters = self.meters
         return self._engine
@@ -94,7 +116,17 @@ class Held:
                 engine.close()
         self._close_meters()
 
+    def _own(self, experiment: Experiment) -> FindMeter:
+        """What makes a meter of this worker: in a process of its own where a loop must go on."""
+        if experiment.scenario == "offline":
+            return own_meter
+        self._apart = importlib.import_module(_APART).MeterProcess()
+        return self._apart.meter
+
     def _close_meters(self) -> None:
         for meter in self.meters:
             meter.close()
         self.meters, self._asked = (), None
+        if self._apart is not None:
+            self._apart.close()
+            self._apart = None

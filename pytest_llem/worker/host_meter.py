@@ -71,10 +71,10 @@ class HostMeter:
         """The host closes its own."""
 
 
-def host_meters(beside: Collection[str], host: Host) -> FindMeter:
+def host_meters(beside: Collection[str], host: Host, own: FindMeter = own_meter) -> FindMeter:
     """What makes a meter by its name: those that the host has beside the worker, and our own."""
 
     def make(name: str, target: Target) -> Meter:
-        return HostMeter(name, target, host) if name in beside else own_meter(name, target)
+        return HostMeter(name, target, host) if name in beside else own(name, target)
 
     return make

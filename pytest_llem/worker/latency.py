@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from pytest_llem.experiment import Slo
 from pytest_llem.metrics import PERCENTILES
 from pytest_llem.records import Figure, RequestTiming
+from pytest_llem.traffic import Spread, Stages
 from pytest_llem.worker.quantity import null
 
-__all__ = ["goodput", "latencies", "latency_figures"]
+__all__ = ["goodput", "latencies", "latency_figures", "stages"]
 
 _SUFFIXES = ("mean", *PERCENTILES, "max")
 
@@ -50,13 +51,38 @@ def latency_figures(timings: Sequence[RequestTiming]) -> dict[str, Figure]:
                 reason = "needs two output tokens or more"
             found |= {f"{family}_{suffix}_s": null(reason).figure for suffix in _SUFFIXES}
             continue
-        # Two equal values stand for a single one, which quantiles() refuses before Python 3.13.
-        points = values * 2 if len(values) == 1 else values
-        cuts = statistics.quantiles(points, n=100, method="inclusive")
-        numbers = {"mean": statistics.fmean(values), "max": max(values)}
-        numbers |= {suffix: cuts[round(part * 100) - 1] for suffix, part in PERCENTILES.items()}
-        found |= {f"{family}_{suffix}_s": Figure(value=n) for suffix, n in numbers.items()}
+        found |= {f"{family}_{suffix}_s": Figure(value=n) for suffix, n in _spread(values).items()}
     return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, percentiles and maximum of one value or more, by their suffixes."""
+    # Two equal values stand for a single one, which quantiles() refuses before Python 3.13.
+    points = [*values, *values] if len(values) == 1 else values
+    cuts = statistics.quantiles(points, n=100, method="inclusive")
+    numbers = {"mean": statistics.fmean(values), "max": max(values)}
+    return numbers | {suffix: cuts[round(part * 100) - 1] for suffix, part in PERCENTILES.items()}
+
+
+def stages(timings: Sequence[RequestTiming]) -> Stages:
+    """Where the time of the requests went.
+
+    Queue: scheduled − submitted. Prefill: first token − scheduled. Decode: last − first token.
+    Each is one value a request.
+    """
+    answered = [timing for timing in timings if timing.token_s]
+    if not answered:
+        return Stages(reason="no token was produced" if timings else "no request was made")
+    decode = Spread(**_spread([each.token_s[-1] - each.token_s[0] for each in answered]))
+    begun = [(timing, timing.scheduled_s) for timing in answered if timing.scheduled_s is not None]
+    if len(begun) < len(answered):
+        reason = "the engine doesn't tell when it began with a request"
+        return Stages(decode_s=decode, reason=reason)
+    return Stages(
+        queue_s=Spread(**_spread([at_s - each.submitted_s for each, at_s in begun])),
+        prefill_s=Spread(**_spread([each.token_s[0] - at_s for each, at_s in begun])),
+        decode_s=decode,
+    )
 
 
 def goodput(duration_s: float, timings: Sequence[RequestTiming], slo: Slo) -> Figure:

@@ -16,6 +16,7 @@ from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.integrity import check
+from pytest_llem.worker.latency import stages
 from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.repeats import Emit, per_run
 from pytest_llem.worker.runs import Bench, run
@@ -129,13 +130,21 @@ class _Taken:
         """What came of it; the raw series are sent ahead."""
         experiment, runs, phases = self._experiment, self._runs, self._phases
         observed = self._surroundings.observed(phases.last("measure"))
-        timings = [completion.timing for completion in runs.completions]
-        send_series(timings, self._emit)
+        send_series([completion.timing for completion in runs.completions], self._emit)
         send_trace(observed.rows, self._emit)
         resting, drifts = self._rest.checked(phases.last("measure"), runs.facts.own_domain)
+        part = runs.steady
         metrics = figures(
-            phases.windows, timings, runs.facts, experiment.slo, idle=resting, trace=observed.trace
+            phases.windows,
+            runs.timings,
+            runs.facts,
+            experiment.slo,
+            idle=resting,
+            trace=observed.trace,
+            ended=None if part is None else part.ended,
         )
+        if part is not None:
+            metrics = part.withhold(metrics)
         return Measurement(
             experiment=experiment.id,
             digest=digest,
@@ -148,7 +157,9 @@ class _Taken:
             precision=runs.precision,
             prefill=runs.prefill,
             warmup=self._warmed,
-            integrity=check(experiment, runs.completions, runs.repeats),
+            traffic=None if part is None else part.traffic,
+            stages=stages(runs.timings),
+            integrity=check(experiment, runs.completions, runs.repeats, self._facts.reuses),
             warnings=(*self._warnings, *runs.warnings, *drifts, *observed.warnings),
             idle=resting,
             testbed=self._testbed | self._surroundings.testbed(),
@@ -176,7 +187,9 @@ def _warm_up(
     requests = workload.warmup(experiment, vocab_size)
     if requests is None:
         return None, ()
-    with phases.phase("warmup"):
+    # Where requests go on around the measured window, that can't show what kind of counter it is.
+    exact = None if experiment.scenario == "offline" else True
+    with phases.phase("warmup", exact):
         return warm_up(experiment, requests, engine, vocab_size, phases.clock)
 
 

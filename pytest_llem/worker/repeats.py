@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from pytest_llem.extensions import Completion, Engine, Workload
+from pytest_llem.extensions import Completion, Engine, Meter, Workload
 from pytest_llem.records import Figure, Window
 
 __all__ = ["Clock", "Emit", "Repeater", "Run", "Windows", "per_run", "progress"]
@@ -41,6 +41,7 @@ class Windows(Protocol):
     """Times phases and reads the meters around them: :class:`~.measure.Phases`."""
 
     windows: list[Window]
+    meters: Sequence[Meter]
 
     def clock(self) -> float:
         """The time in seconds, by the clock that times the windows."""

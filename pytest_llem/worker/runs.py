@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Completion, Engine, EngineFacts, Workload
-from pytest_llem.records import Figure, Precision, Prefill, Window
+from pytest_llem.records import Figure, Precision, Prefill, RequestTiming, Window
+from pytest_llem.traffic import Traffic
 from pytest_llem.worker import phase_energy, precision, workload
 from pytest_llem.worker.energy import energy
 from pytest_llem.worker.facts import OWN_DOMAIN, Facts
 from pytest_llem.worker.quantity import Quantity
 from pytest_llem.worker.repeats import Emit, Repeater, Run, Windows
 
-__all__ = ["Bench", "Runs", "run"]
+__all__ = ["Bench", "Part", "Runs", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,33 @@ class Bench:
         return Repeater(self.engine, self.windows, self.emit, numbered)
 
 
+_OF_SCENARIOS = "pytest_llem.worker.scenario"
+"""Imported only where requests come one by one: what an event loop needs takes its time."""
+
 _MARGIN, _MARGIN_S = 0.1, 30.0
 """Part of ``timeout_s`` that repeats leave alone, and the most that this comes to."""
 
 _PREFILL_SHARE = 0.2
 """Part of ``timeout_s`` that precision leaves to prefill."""
+
+
+class Part(Protocol):
+    """A measured window that is only a part of a run: :class:`~.steady.Steady`."""
+
+    @property
+    def counted(self) -> Sequence[RequestTiming]:
+        """Requests that the latencies are of."""
+
+    @property
+    def ended(self) -> Sequence[RequestTiming]:
+        """Requests that ended within the window."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """For the report."""
+
+    def withhold(self, found: Mapping[str, Figure]) -> dict[str, Figure]:
+        """The metrics, null where the window can't tell them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +94,7 @@ class Runs:
         first: of the workload's first run, whatever came after it.
         facts: counts of the measured window; peak memory of the first run.
         by_phase: figures of prefill and decode; empty where they weren't asked for.
+        steady: the measured window, where that is only a part of the run.
     """
 
     completions: tuple[Completion, ...]
@@ -78,7 +104,15 @@ class Runs:
     precision: Precision | None = None
     prefill: Prefill | None = None
     by_phase: dict[str, Figure] = field(default_factory=dict)
+    steady: Part | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def timings(self) -> Sequence[RequestTiming]:
+        """Of the requests that the latencies are of."""
+        if self.steady is not None:
+            return self.steady.counted
+        return [completion.timing for completion in self.completions]
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -89,6 +123,13 @@ class Runs:
 
 def run(bench: Bench) -> Runs:
     """Run the workload as the experiment asks; its windows are added to the bench's."""
+    if bench.experiment.scenario != "offline":
+        made: Runs = importlib.import_module(_OF_SCENARIOS).run(bench)
+        return made
+    return _run_offline(bench)
+
+
+def _run_offline(bench: Bench) -> Runs:
     asked = bench.experiment.precision
     repeater = bench.repeater(workload.measured)
     bench.engine.reset_peak_memory()

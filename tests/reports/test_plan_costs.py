@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.experiment import Warmup
+from pytest_llem.experiment import Poisson, Prompts, Warmup
 from pytest_llem.reports.plan import Turn
 from pytest_llem.study import identity
 from pytest_llem.study.keys import Execution
@@ -110,6 +110,14 @@ def test_what_makes_measurements_longer_is_told() -> None:
         "warm-up until stable, at most 2.5 min",
         "precision 2 %: a pilot run tells the repeats, at most 10 min",
         "phases: a window of prefill alone, 1 to 30 s",
+    ]
+
+
+def test_how_long_random_arrivals_take_is_told() -> None:
+    scenario, prompts = Poisson(poisson=0.5), Prompts(count=150)
+    made = [turn(scenario=scenario, prompts=prompts, warmup="none")]
+    assert row("windows", study(turns=made)) == [
+        "poisson 0.5 a second: requests arrive for about 5 min"
     ]
 
 

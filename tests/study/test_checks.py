@@ -148,6 +148,55 @@ def test_everything_that_does_not_fit_is_told() -> None:
     ]
 
 
+# --- requests that come one by one ---------------------------------------------------------
+
+MANY = Prompts(count=100)
+
+
+@pytest.mark.parametrize("scenario", [Poisson(poisson=2.0), Concurrency(concurrency=2)])
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({"precision": 0.02}, ("precision",)),
+        ({"phases": True}, ("phases",)),
+        ({"warmup": Warmup(until_stable=True)}, ("warmup", "until_stable")),
+    ],
+)
+def test_what_repeats_a_workload_goes_with_offline_only(
+    scenario: Poisson | Concurrency, fields: dict[str, Any], key: Key
+) -> None:
+    assert wrong(scenario=scenario, prompts=MANY) == []
+    assert wrong(**fields) == []
+    ((place, text),) = wrong(scenario=scenario, prompts=MANY, **fields)
+    assert place == key
+    assert text.startswith("goes with the scenario offline only")
+
+
+@pytest.mark.parametrize(
+    ("scenario", "few", "enough"),
+    [
+        (Concurrency(concurrency=1), 1, 2),
+        (Concurrency(concurrency=8), 8, 9),
+        (Poisson(poisson=2.0), 3, 4),
+    ],
+)
+def test_too_few_requests_for_a_steady_state_are_refused(
+    scenario: Poisson | Concurrency, few: int, enough: int
+) -> None:
+    ((place, text),) = wrong(scenario=scenario, prompts=Prompts(count=few))
+    assert place == ("prompts", "count")
+    assert text.startswith(f"{few} requests ")
+    assert wrong(scenario=scenario, prompts=Prompts(count=enough)) == []
+
+
+def test_arrivals_that_take_longer_than_they_may_are_refused() -> None:
+    slow = Poisson(poisson=0.5)
+    assert wrong(scenario=slow, prompts=MANY, timeout_s=200.0) == []
+    ((place, text),) = wrong(scenario=slow, prompts=MANY, timeout_s=199.0)
+    assert place == ("timeout_s",)
+    assert text.startswith("100 requests at 0.5 a second take 200 s, and timeout_s is 199")
+
+
 # --- what a backend can't do ---------------------------------------------------------------
 
 NOTHING = Abilities(scenarios=frozenset(), devices=frozenset(), batches=False)

@@ -15,6 +15,7 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``computes_on: cuda``: the device that it says it computes on.
 * ``mark: path``: writes the phase there on entering it; ``diary: path``: adds a line for it.
 * ``takes: bytes``: memory of the first GPU of a container of ``tests/rig/docker``, while loaded.
+* ``cached: n``: tokens of each prompt that it says it found in a cache, where it streams.
 * ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
   each time; ``refuse_one: true``: it refuses requests of a single token.
 
@@ -26,6 +27,7 @@ set) and LLEM_FAKE_NOISE_J (a second of a window, 0 J if not set) say.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import dataclasses
@@ -120,7 +122,9 @@ class FakeBackend:
     name = "fake"
     install = "pip install llem-fake-engine"
     abilities = Abilities(
-        scenarios=frozenset({"offline", "poisson"}), parallel=True, decoding=frozenset({"top_k"})
+        scenarios=frozenset({"offline", "poisson", "concurrency"}),
+        parallel=True,
+        decoding=frozenset({"top_k"}),
     )
 
     def versions(self) -> Mapping[str, str | None]:
@@ -155,6 +159,7 @@ class FakeEngine:
         self._name = name
         self._peak = 0
         self._runs = 0
+        self.loop = asyncio.new_event_loop()
 
     def misbehave(self, phase: str) -> None:
         if diary := self._options.get("diary"):
@@ -220,6 +225,32 @@ class FakeEngine:
         )
         return Completion(timing=timing, token_ids=tuple(range(len(times))))
 
+    async def answer(
+        self, number: int, workload: Workload, progress: Callable[[int], None]
+    ) -> Completion:
+        """As :meth:`run` does, while others are answered; it is begun with a step later."""
+        if not number:
+            self.misbehave("run")
+        submitted_s = time.monotonic()
+        token_s = float(self._options.get("token_s", 0.001))
+        await asyncio.sleep(token_s)
+        scheduled_s, times = time.monotonic(), []
+        for _ in range(workload.output_tokens - int(self._options.get("drop_tokens", 0))):
+            _Work.meant_s += token_s
+            await asyncio.sleep(token_s)
+            times.append(time.monotonic())
+            progress(len(times))
+        timing = RequestTiming(
+            submitted_s=submitted_s,
+            token_s=tuple(times),
+            input_tokens=len(workload.prompts[number]),
+            output_tokens=len(times),
+            scheduled_s=scheduled_s,
+        )
+        ids = tuple(range(len(times)))
+        cached = int(self._options.get("cached", 0))
+        return Completion(timing=timing, token_ids=ids, cached_tokens=cached, preemptions=0)
+
     def _slowness(self) -> float:
         settles = float(self._options.get("settles", 0))
         return 1.0 + max(0.0, settles + 1 - self._runs) / (settles or 1.0)
@@ -242,6 +273,7 @@ class FakeEngine:
             unfinished.replace(_SIMULATED)
 
     def close(self) -> None:
+        self.loop.close()
         self.misbehave("close")
         self.take_memory(-1)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pytest_llem.extensions import Completion, EngineFacts, Workload
+from pytest_llem.extensions import Completion, EngineFacts, Meter, Workload
 from pytest_llem.records import Figure, Window
 from pytest_llem.worker.repeats import Repeater
 from tests.builders import completion, timing, window
@@ -37,6 +37,7 @@ class Lab:
     ) -> None:
         self.now_s = 0.0
         self.windows: list[Window] = []
+        self.meters: Sequence[Meter] = ()
         self.batches: list[Workload] = []
         self.exact: list[tuple[str, bool | None]] = []
         self._run_s = run_s

@@ -44,6 +44,9 @@ def test_a_run_that_did_what_was_asked_leaves_no_doubt() -> None:
         (with_timing(token_s=(1.0, 2.0)), "have no time for each of their tokens"),
         (with_timing(token_s=(1.0, 3.0, 2.0)), "have times that run backwards"),
         (with_timing(submitted_s=1.5), "have times that run backwards"),
+        (with_timing(scheduled_s=-0.5), "were begun before they were submitted"),
+        (with_timing(scheduled_s=1.5), "have a token from before they were begun"),
+        (with_timing(due_s=0.5), "were submitted before they were due"),
     ],
 )
 def test_a_request_that_went_wrong_is_told(wrong: Completion, problem: str) -> None:
@@ -113,3 +116,31 @@ def test_input_tokens_are_looked_at_in_every_run() -> None:
     once = [with_timing(input_tokens=length) for length in asked_lengths(drawn)]
     assert check(drawn, once * 2, repeats=2) == ()
     assert len(check(drawn, once + once[::-1], repeats=2)) == 1
+
+
+# --- what an engine says of its cache ------------------------------------------------------
+
+
+def said(**fields: int) -> Completion:
+    return dataclasses.replace(GOOD, **fields)  # type: ignore[arg-type]
+
+
+def test_tokens_from_a_cache_that_nobody_asked_for_are_told() -> None:
+    (problem,) = check(EXPERIMENT, [said(cached_tokens=3), GOOD])
+    assert problem.startswith("1 of 2 requests found 3 tokens of their prompts in a cache")
+    assert check(EXPERIMENT, [said(cached_tokens=0), GOOD]) == ()
+    assert check(EXPERIMENT, [said(cached_tokens=3), GOOD], reuses=True) == ()
+
+
+def test_requests_that_were_interrupted_are_told_whatever_was_asked_for() -> None:
+    for reuses in (True, False):
+        (problem,) = check(EXPERIMENT, [said(preemptions=2), said(preemptions=1)], reuses=reuses)
+        assert problem.startswith("2 of 2 requests were interrupted, 3 times in all")
+    assert check(EXPERIMENT, [said(preemptions=0), GOOD]) == ()
+
+
+def test_a_timing_that_is_in_order_leaves_no_doubt() -> None:
+    exact = with_timing(due_s=0.0, scheduled_s=0.0)
+    later = with_timing(due_s=-1.0, scheduled_s=1.0)
+    early = with_timing(due_s=1e-6)
+    assert check(EXPERIMENT, [exact, later]) == check(EXPERIMENT, [early, GOOD]) == ()
