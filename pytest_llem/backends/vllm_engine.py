@@ -270,7 +270,9 @@ class AsyncVllmEngine(_Loaded):
     def close(self) -> None:
         """End the engine and its processes, then the loop."""
         self._shut_down()
-        for task in (left := asyncio.all_tasks(self.loop)):
+        left = asyncio.all_tasks(self.loop)
+        for task in left:
             task.cancel()
-        self.loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        if left:
+            self.loop.run_until_complete(asyncio.wait(left))
         self.loop.close()

@@ -155,7 +155,7 @@ def test_runners_that_somebody_chose_are_obeyed(project: Project, host: Host) ->
     result = project.run("benchmarks")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["E   backend vllm: no installed package brings it", "E   fix: a version of pytest-llem*"]
+        ["E   backend vllm: vllm not installed", 'E   fix: pip install "pytest-llem[[]vllm[]]"']
     )
 
 
@@ -165,7 +165,9 @@ def test_an_absent_backend_that_nobody_chose_a_runner_for_is_skipped(
     project.study("execution: {cycles: 1}\nexperiments: [{id: a, backend: vllm}]\n")
     result = project.run("benchmarks", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*benchmarks/s.study.yaml:*: backend vllm: no installed*"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED*benchmarks/s.study.yaml:*: backend vllm: vllm not installed*"]
+    )
 
 
 def test_local_and_docker_side_by_side_are_mixed(project: Project, host: Host) -> None:
@@ -259,7 +261,7 @@ def test_a_runner_of_another_package_is_used_by_name(project: Project) -> None:
     [
         ("{gpus: 64}", "requires 64 GPUs, 0 found*"),
         ("{gpu_name: H9000}", "requires 1 GPU, 0 found*"),
-        ("{backends: [vllm]}", "requires backend vllm: no installed package brings it"),
+        ("{backends: [vllm]}", "requires backend vllm: vllm not installed; pip install*"),
         ("{docker: true}", "requires docker, and no daemon of this host was found"),
         ("{docker: true, backends: [vllm]}", "requires docker, *; requires backend vllm: *"),
     ],

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Concurrency
 from pytest_llem.extensions import Completion
 from pytest_llem.worker.lifeline import descendants
@@ -101,3 +102,11 @@ def test_a_request_that_is_given_up_leaves_the_engine_to_others(engine: Any) -> 
     done = engine.loop.run_until_complete(drive())
     assert len(done.token_ids) == 100
     assert engine.peak_memory_bytes() > 1e8
+
+
+def test_a_child_that_cannot_start_is_told_with_its_own_cause(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # The parent knows no more than that it is gone: the cause is read from the log, a file here.
+    with pytest.raises(LlemError, match=r"longest length, 128 tokens; set vllm: \{max_model_len"):
+        load({"num_gpu_blocks_override": 2}, scenario=Concurrency(concurrency=2))

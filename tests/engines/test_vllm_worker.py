@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.errors import WorkerError
+from pytest_llem.backends.vllm import VllmBackend
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Launch
 from pytest_llem.records import Measurement
 from pytest_llem.runners.conversation import Worker
 from pytest_llem.runners.local import LocalRunner
+from pytest_llem.worker import workload
 from pytest_llem.worker.lifeline import descendants
-from tests.engines.conftest import ENV, experiment
+from pytest_llem.worker.measure import tokens_sha256
+from tests.engines.conftest import ENV, experiment, load, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -50,37 +52,29 @@ def engine(measurement: Measurement) -> Mapping[str, Any]:
     return about
 
 
-def test_cycles_and_places_of_the_core_give_the_same_tokens(tmp_path: Path) -> None:
-    inside = measured(tmp_path, experiment(), cycles=2)
-    child = measured(tmp_path, experiment(env=ENV | {CORE: "1"}))
-    assert [engine(m)["core"] for m in (*inside, *child)] == [
-        "in process",
-        "in process",
-        "child process",
-    ]
-    assert len({m.tokens_sha256 for m in (*inside, *child)}) == 1
-    for found in (*inside, *child):
-        assert found.integrity == ()
-        assert found.tokens == {"requests": 3, "input": 36, "output": 18}
-        assert found.subject["versions"]["vllm"] == "0.32.0"
-        for metric in ("ttft_p50_s", "itl_p50_s", "output_tokens_per_s", "peak_memory_bytes"):
-            value = found.metrics[metric].value
-            assert value is not None
-            assert value > 0
-
-
 def test_two_devices_share_each_layer(tmp_path: Path) -> None:
     # Without a say on which processors: where there are fewer memory nodes, they share them.
     asked = experiment(env={"OMP_NUM_THREADS": "1"}, tensor_parallel=2, output_tokens=3)
     (found,) = measured(tmp_path, asked)
     assert found.integrity == ()
-    assert engine(found)["tensor_parallel"] == 2
-    assert engine(found)["executor"] == "mp"
+    assert found.tokens == {"requests": 3, "input": 36, "output": 9}
+    wanted = {"core": "in process", "tensor_parallel": 2, "executor": "mp"}
+    assert {name: engine(found)[name] for name in wanted} == wanted
     assert asked.devices == 2
 
 
-def test_a_child_that_cannot_start_is_told_with_its_own_cause(tmp_path: Path) -> None:
-    asked = experiment({"num_gpu_blocks_override": 2}, env=ENV | {CORE: "1"})
-    with pytest.raises(WorkerError) as caught:
-        measured(tmp_path, asked)
-    assert "longest length, 128 tokens; set vllm: {max_model_len: 32} or less" in str(caught.value)
+def test_a_core_in_a_child_gives_the_same_tokens_in_each_cycle(tmp_path: Path) -> None:
+    asked = experiment(env=ENV | {CORE: "1"})
+    child = measured(tmp_path, asked, cycles=2)
+    inside = load()
+    expected = tokens_sha256(run(inside, workload.measured(asked, 512)))
+    inside.close()
+    assert [found.tokens_sha256 for found in child] == [expected, expected]
+    for found in child:
+        assert engine(found)["core"] == "child process"
+        assert found.integrity == ()
+        assert found.subject["versions"] == VllmBackend().versions()
+        for metric in ("ttft_p50_s", "itl_p50_s", "output_tokens_per_s", "peak_memory_bytes"):
+            value = found.metrics[metric].value
+            assert value is not None
+            assert value > 0
