@@ -14,11 +14,13 @@ from tests.acceptance.conftest import Project
 pytestmark = pytest.mark.once
 
 ONE = "id: a\nexecution: {cycles: 1}\n"
-TWO = """\
-execution: {cycles: 1}
+# An engine that isn't installed, with a model that needn't be looked for.
+ABSENT = "backend: vllm, model: tiny, weights: random"
+TWO = f"""\
+execution: {{cycles: 1}}
 experiments:
-  - {id: a}
-  - {id: b, backend: vllm}
+  - {{id: a}}
+  - {{id: b, {ABSENT}}}
 """
 CONFTEST = """\
 from pytest_llem.runners.detect import detect
@@ -34,6 +36,9 @@ class Host:
     def __init__(self, project: Project, root: Path) -> None:
         self.root = root
         project.pytester.makeconftest(CONFTEST)
+        model = project.folder / "tiny"
+        model.mkdir()
+        (model / "config.json").write_text("{}")
 
     def program(self, name: str) -> None:
         path = self.root / "usr/bin" / name
@@ -162,7 +167,7 @@ def test_runners_that_somebody_chose_are_obeyed(project: Project, host: Host) ->
 def test_an_absent_backend_that_nobody_chose_a_runner_for_is_skipped(
     project: Project, host: Host
 ) -> None:
-    project.study("execution: {cycles: 1}\nexperiments: [{id: a, backend: vllm}]\n")
+    project.study(f"execution: {{cycles: 1}}\nexperiments: [{{id: a, {ABSENT}}}]\n")
     result = project.run("benchmarks", "-rs")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(
