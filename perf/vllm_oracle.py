@@ -144,6 +144,8 @@ def beside(folder: Path, model: Path, iterations: int) -> dict[str, Any]:
     # As theirs, which is not greedy.
     asked = experiment(model, decoding=Decoding(temperature=1.0), env={CORE: "0"})
     with kept(asked, folder / "ours.log") as worker:
+        # Loaded before theirs: a worker that has said nothing for a minute is taken for stuck.
+        worker.measure(asked, "d" * 64, 1, keep=True)
         turns = Turns(worker, asked)
         their_s = theirs(turns, model, iterations, folder / "theirs.json")
     our_s = [value(found, "duration_s") for found in turns.ours]

@@ -59,6 +59,7 @@ class VllmBackend:
         batches=False,
         parallel=True,
         decoding=frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}),
+        forks=True,
     )
 
     def versions(self) -> Mapping[str, str | None]:

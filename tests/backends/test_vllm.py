@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.backends import vllm as backend
 from pytest_llem.backends.arguments import check_arguments
 from pytest_llem.backends.vllm import VllmBackend
 from pytest_llem.backends.vllm_engine import AsyncVllmEngine, VllmEngine, sampling
 from pytest_llem.backends.vllm_failures import Log, explained, explanation
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Decoding
+from pytest_llem.experiment import Decoding, Experiment
 from pytest_llem.extensions import EngineFacts, Workload
 
 FACTS = EngineFacts(vocab_size=100, device="cpu")
@@ -183,6 +184,39 @@ def test_lengths_are_exact() -> None:
     found = sampling(Decoding(), 2**63 - 1, 1, 8)
     assert (found["max_tokens"], found["min_tokens"], found["ignore_eos"]) == (8, 8, True)
     assert sampling(Decoding(top_k=2), 2**63 - 1, 1, 8)["seed"] == 0
+
+
+# --- how it is loaded ----------------------------------------------------------------------
+
+
+def arguments(device: str = "cpu", **fields: Any) -> dict[str, Any]:
+    known = {"enable_prefix_caching", "gpu_memory_utilization", "load_format", "max_num_seqs"}
+    asked = Experiment(model="org/m", backend="vllm", **fields)
+    return backend._arguments(asked, device, known)
+
+
+def test_what_would_falsify_a_measurement_is_off_unless_asked_for() -> None:
+    found = arguments("cuda")
+    assert found["enable_prefix_caching"] is False
+    assert found["disable_log_stats"] is False
+    assert arguments(options={"enable_prefix_caching": True})["enable_prefix_caching"] is True
+
+
+def test_fields_of_the_experiment_reach_the_engine() -> None:
+    found = arguments("cuda", weights="random", tensor_parallel=2, pipeline_parallel=3, seed=7)
+    assert (found["load_format"], found["seed"]) == ("dummy", 7)
+    assert (found["tensor_parallel_size"], found["pipeline_parallel_size"]) == (2, 3)
+    assert "load_format" not in arguments("cuda")
+    assert arguments(options={"load_format": "safetensors"})["load_format"] == "safetensors"
+
+
+def test_a_cpu_gets_a_cache_of_a_size_that_hosts_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    assert arguments()["kv_cache_memory_bytes"] == 4 << 30
+    assert arguments(tensor_parallel=2)["distributed_executor_backend"] == "mp"
+    others = [arguments("cuda"), arguments(options={"gpu_memory_utilization": 0.1})]
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert not any("kv_cache_memory_bytes" in found for found in (*others, arguments()))
 
 
 # --- versions ------------------------------------------------------------------------------
