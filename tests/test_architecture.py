@@ -35,6 +35,7 @@ THIRD_PARTY_OF = {
     "pydantic": {"study"},
     "torch": {"backends"},
     "transformers": {"backends"},
+    "vllm": {"backends"},
     "huggingface_hub": {"runners"},
     "docker": {"runners"},
     "pynvml": {"nvml"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import sys
 import tempfile
@@ -20,13 +21,14 @@ from pytest_llem.runners.conversation import signal_name
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.runners.local import start
 
-__all__ = ["ask", "check_workers"]
+__all__ = ["ask", "check_workers", "lenient"]
 
 _LIMIT_S = 6.0
 _HELLO_S = 5.0
 """What is left of the limit is for ending workers that didn't answer."""
 
 _SHOWN = 300
+_ABSENT = "not installed: "
 _DISTRIBUTION = "pytest-llem"
 
 
@@ -58,7 +60,32 @@ def check_workers() -> list[Check]:
         for name in backends
     ]
     questions.append(_Question("meters", "", "meter", judge_meters, broken_meters))
-    return _ask_all(questions)
+    return lenient(_ask_all(questions))
+
+
+def lenient(rows: Sequence[Check]) -> list[Check]:
+    """Nobody needs all engines that we bring: where one works, those that aren't here are notes.
+
+    A third party's backend was installed for its engine's sake: without it that is a problem.
+    """
+    ours = {
+        row.name
+        for row in rows
+        if row.name in map(_row, names(BACKENDS)) and _is_ours(row.name.removeprefix(_row("")))
+    }
+    if not any(row.status == "ok" and row.name in ours for row in rows):
+        return list(rows)
+    return [
+        dataclasses.replace(row, status="note")
+        if row.name in ours and row.detail.startswith(_ABSENT)
+        else row
+        for row in rows
+    ]
+
+
+def _is_ours(name: str) -> bool:
+    point = owner(BACKENDS, name)
+    return point.dist is not None and point.dist.name == _DISTRIBUTION
 
 
 def _ask_all(questions: Sequence[_Question]) -> list[Check]:
@@ -162,7 +189,7 @@ def _judge(name: str, frame: dict[str, Any]) -> Check:
     missing = [package for package, version in versions.items() if version is None]
     found = [f"{package} {version}" for package, version in versions.items() if version]
     if missing:
-        detail = f"not installed: {', '.join(missing)}"
+        detail = f"{_ABSENT}{', '.join(missing)}"
         return Check(_row(name), "problem", detail, str(frame.get("install")))
     return Check(_row(name), "ok", ", ".join(found) or "it names no versions")
 

@@ -14,11 +14,13 @@ from tests.acceptance.conftest import Project
 pytestmark = pytest.mark.once
 
 ONE = "id: a\nexecution: {cycles: 1}\n"
-TWO = """\
-execution: {cycles: 1}
+# An engine that isn't installed, with a model that needn't be looked for.
+ABSENT = "backend: vllm, model: tiny, weights: random"
+TWO = f"""\
+execution: {{cycles: 1}}
 experiments:
-  - {id: a}
-  - {id: b, backend: vllm}
+  - {{id: a}}
+  - {{id: b, {ABSENT}}}
 """
 CONFTEST = """\
 from pytest_llem.runners.detect import detect
@@ -34,6 +36,9 @@ class Host:
     def __init__(self, project: Project, root: Path) -> None:
         self.root = root
         project.pytester.makeconftest(CONFTEST)
+        model = project.folder / "tiny"
+        model.mkdir()
+        (model / "config.json").write_text("{}")
 
     def program(self, name: str) -> None:
         path = self.root / "usr/bin" / name
@@ -155,17 +160,19 @@ def test_runners_that_somebody_chose_are_obeyed(project: Project, host: Host) ->
     result = project.run("benchmarks")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["E   backend vllm: no installed package brings it", "E   fix: a version of pytest-llem*"]
+        ["E   backend vllm: vllm not installed", 'E   fix: pip install "pytest-llem[[]vllm[]]"']
     )
 
 
 def test_an_absent_backend_that_nobody_chose_a_runner_for_is_skipped(
     project: Project, host: Host
 ) -> None:
-    project.study("execution: {cycles: 1}\nexperiments: [{id: a, backend: vllm}]\n")
+    project.study(f"execution: {{cycles: 1}}\nexperiments: [{{id: a, {ABSENT}}}]\n")
     result = project.run("benchmarks", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["SKIPPED*benchmarks/s.study.yaml:*: backend vllm: no installed*"])
+    result.stdout.fnmatch_lines(
+        ["SKIPPED*benchmarks/s.study.yaml:*: backend vllm: vllm not installed*"]
+    )
 
 
 def test_local_and_docker_side_by_side_are_mixed(project: Project, host: Host) -> None:
@@ -259,7 +266,7 @@ def test_a_runner_of_another_package_is_used_by_name(project: Project) -> None:
     [
         ("{gpus: 64}", "requires 64 GPUs, 0 found*"),
         ("{gpu_name: H9000}", "requires 1 GPU, 0 found*"),
-        ("{backends: [vllm]}", "requires backend vllm: no installed package brings it"),
+        ("{backends: [vllm]}", "requires backend vllm: vllm not installed; pip install*"),
         ("{docker: true}", "requires docker, and no daemon of this host was found"),
         ("{docker: true, backends: [vllm]}", "requires docker, *; requires backend vllm: *"),
     ],
