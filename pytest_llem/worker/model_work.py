@@ -12,6 +12,8 @@ is generated: no logits of a prompt's other tokens are.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -50,7 +52,10 @@ def kv_bytes(shape: Shape, context: int, element_bytes: float) -> float:
 
     In a layer with a window no more tokens than that are kept.
     """
-    kept = sum(context if window is None else min(context, window) for window in shape.windows)
+    kept = sum(
+        layers * (context if window is None else min(context, window))
+        for window, layers in _kinds(shape.windows)
+    )
     return 2 * kept * shape.kv_heads * shape.head_dim * element_bytes
 
 
@@ -106,7 +111,16 @@ def _attention(shape: Shape, before: int, last: int) -> int:
 
 def _seen(shape: Shape, before: int, last: int) -> int:
     """What these tokens attend to, over all layers, each token with itself."""
-    return sum(_sum(last, window) - _sum(before, window) for window in shape.windows)
+    return sum(
+        layers * (_sum(last, window) - _sum(before, window))
+        for window, layers in _kinds(shape.windows)
+    )
+
+
+@functools.cache
+def _kinds(windows: tuple[int | None, ...]) -> tuple[tuple[int | None, int], ...]:
+    """Each window, and how many layers have it: there are many requests, and many layers alike."""
+    return tuple(Counter(windows).items())
 
 
 def _sum(count: int, window: int | None) -> int:

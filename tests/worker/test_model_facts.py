@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.backends.pytorch import PytorchBackend
 from pytest_llem.experiment import Concurrency, Poisson
 from pytest_llem.extensions import EngineFacts
 from pytest_llem.records import Figure
@@ -19,7 +20,7 @@ from pytest_llem.worker.model_work import Work
 from tests.builders import completion, experiment, timing, unmeasured
 from tests.worker.test_model_shape import GEMMA2_9B, LLAMA_8B
 
-H100 = {"device": "cuda", "gpus": ["NVIDIA H100 80GB HBM3"]}
+H100: dict[str, Any] = {"device": "cuda", "gpus": ["NVIDIA H100 80GB HBM3"]}
 FACTS = EngineFacts(
     vocab_size=10, device="cuda", details={"dtype": "bfloat16"}, config={**LLAMA_8B, "dtype": "x"}
 )
@@ -33,7 +34,11 @@ def served(testbed: dict[str, Any] = H100, repeats: int = 1, **fields: Any) -> S
     """Four requests of 100 tokens and 11 generated ones, for each repeat."""
     done = completion(timing(0.0, *range(1, 12), input_tokens=100))
     return Served.of(
-        experiment(**fields), [done] * 4 * repeats, repeats, testbed, batches="scenario" not in fields
+        experiment(**fields),
+        [done] * 4 * repeats,
+        repeats,
+        testbed,
+        batches="scenario" not in fields,
     )
 
 
@@ -59,6 +64,21 @@ def test_layers_with_a_window_are_told() -> None:
     facts = dataclasses.replace(FACTS, config=GEMMA2_9B)
     plain = found(facts).plain([Work(10, 2)])
     assert (plain["sliding_layers"], plain["sliding_window"]) == (21, 4096)
+
+
+@pytest.mark.engine
+def test_an_engine_tells_the_shape_that_its_options_made() -> None:
+    pytest.importorskip("transformers")
+    tiny = Path(__file__).parents[2] / "benchmarks" / "models" / "tiny-llama"
+    given = experiment(
+        model=str(tiny), weights="random", device="cpu", options={"num_hidden_layers": 2}
+    )
+    facts = PytorchBackend().load(given).facts()
+    told = known(given, facts)
+    assert told.shape is not None
+    assert (told.source, len(told.shape.windows)) == ("engine", 2)
+    assert told.shape.parameters == facts.details["parameters"]
+    assert told.weight_bytes == 4
 
 
 def test_where_the_engine_tells_nothing_the_directory_does(tmp_path: Path) -> None:
@@ -104,6 +124,7 @@ def test_energy_is_shared_by_the_operations_of_one_run() -> None:
 def test_the_bound_is_what_memory_alone_allows() -> None:
     alone = derived(found(), served(), METRICS)
     bound = alone["output_tokens_per_s_bound"].value
+    assert bound is not None
     # 3350 GB/s over 15.0 GB of weights, and 13 MB of cache.
     assert bound == pytest.approx(3350e9 / (2 * 7.505e9 + 13e6), rel=2e-3)
     assert alone["bandwidth_share"].value == pytest.approx(100.0 / bound)
@@ -167,7 +188,9 @@ def test_of_an_unknown_model_all_is_null_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("counts", [(), ((0, 0),), ((5, 0),), ((0, 3),)])
-def test_an_engine_that_computed_nothing_breaks_nothing(counts: tuple[tuple[int, int], ...]) -> None:
+def test_an_engine_that_computed_nothing_breaks_nothing(
+    counts: tuple[tuple[int, int], ...],
+) -> None:
     requests = [Work(*count) for count in counts]
     given = dataclasses.replace(served(), requests=requests, together=len(requests))
     told = found()

@@ -24,8 +24,13 @@ SIZES = {
 }
 MOE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 GPT2 = {
-    **{"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 50, "vocab_size": 200},
-    **{"eos_token_id": 1, "bos_token_id": 1},
+    "n_embd": 64,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 50,
+    "vocab_size": 200,
+    "eos_token_id": 1,
+    "bos_token_id": 1,
 }
 
 SHAPES: list[tuple[str, dict[str, Any]]] = [
@@ -44,8 +49,12 @@ SHAPES: list[tuple[str, dict[str, Any]]] = [
     (
         "qwen2_moe",
         {
-            **{**SIZES, **MOE, "shared_expert_intermediate_size": 48, "decoder_sparse_step": 2},
-            **{"qkv_bias": False, "mlp_only_layers": [3]},
+            **SIZES,
+            **MOE,
+            "shared_expert_intermediate_size": 48,
+            "decoder_sparse_step": 2,
+            "qkv_bias": False,
+            "mlp_only_layers": [3],
         },
     ),
     ("qwen3_moe", {**SIZES, **MOE, "attention_bias": True}),
@@ -114,18 +123,35 @@ MIXTRAL = {
     "sliding_window": None,
 }
 QWEN_7B = {
-    **{"model_type": "qwen2", "vocab_size": 152064, "hidden_size": 3584},
-    **{"intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
-    **{"num_key_value_heads": 4, "use_sliding_window": False, "tie_word_embeddings": False},
+    "model_type": "qwen2",
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "use_sliding_window": False,
+    "tie_word_embeddings": False,
 }
 GEMMA2_9B = {
-    **{"model_type": "gemma2", "vocab_size": 256000, "hidden_size": 3584, "head_dim": 256},
-    **{"intermediate_size": 14336, "num_hidden_layers": 42, "num_attention_heads": 16},
-    **{"num_key_value_heads": 8, "sliding_window": 4096},
+    "model_type": "gemma2",
+    "vocab_size": 256000,
+    "hidden_size": 3584,
+    "head_dim": 256,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 42,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "sliding_window": 4096,
 }
 GPT2_SMALL = {
-    **{"model_type": "gpt2", "vocab_size": 50257, "n_embd": 768, "n_layer": 12, "n_head": 12},
-    **{"n_positions": 1024, "n_ctx": 1024},
+    "model_type": "gpt2",
+    "vocab_size": 50257,
+    "n_embd": 768,
+    "n_layer": 12,
+    "n_head": 12,
+    "n_positions": 1024,
+    "n_ctx": 1024,
 }
 
 

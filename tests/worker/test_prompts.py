@@ -91,7 +91,9 @@ def test_bytes_need_a_vocabulary_that_holds_them(of_file: Make) -> None:
 
 
 def test_ids_that_the_model_does_not_know_are_told_with_their_line(of_file: Make) -> None:
-    with pytest.raises(LlemError, match=r"p\.jsonl:2: token id 10 is not in the model's vocab.* 10"):
+    with pytest.raises(
+        LlemError, match=r"p\.jsonl:2: token id 10 is not in the model's vocab.* 10"
+    ):
         workload.measured(of_file(*ids([9], [3, 10]), count=2), 10)
 
 
@@ -178,5 +180,7 @@ def test_a_models_own_tokenizer_is_used_special_tokens_included(with_tokenizer: 
 def test_a_tokenizer_that_can_not_be_loaded_is_told(with_tokenizer: Make) -> None:
     given = with_tokenizer({"prompt": "how"}, count=1)
     (Path(given.model) / "tokenizer.json").write_text("{")
-    with pytest.raises(LlemError, match="its tokenizer can't be loaded: .*; give prompt_token_ids"):
+    with pytest.raises(
+        LlemError, match=r"its tokenizer can't be loaded: .*; give prompt_token_ids"
+    ):
         workload.measured(given, 10)
