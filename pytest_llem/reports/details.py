@@ -27,8 +27,12 @@ def _prompts(measurement: Measurement) -> str:
     if not about:
         return ""
     lengths = about["input_tokens"]
-    said = f"{about['source']}, {lengths['min']} to {lengths['max']} tokens"
-    said += f", half of them up to {lengths['median']:g}"
+    said = f"{about['source']}, "
+    if lengths["min"] == lengths["max"]:
+        said += f"{lengths['max']} tokens each"
+    else:
+        said += f"{lengths['min']} to {lengths['max']} tokens"
+        said += f", half of them up to {lengths['median']:g}"
     return said + (f", made by {about['tokenizer']}" if about["tokenizer"] else "")
 
 

@@ -24,6 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What an experiment may be called: pytest's own syntax uses the other characters."""
 
 _LONGEST = 80
+_CHUNK_BYTES = 1 << 20
 _UNNAMED = re.compile(r"[^A-Za-z0-9._+-]+")
 _HASHABLE = tuple(
     field.name
@@ -143,10 +144,14 @@ def _directory(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> str | None:
+    whole = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                whole.update(chunk)
     except (OSError, ValueError):
         return None
+    return whole.hexdigest()
 
 
 def _content_once(path: str) -> str | None:
