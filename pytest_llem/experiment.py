@@ -77,16 +77,19 @@ class Lognormal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """The requests of a measurement: token-id prompts that differ from each other."""
+    """The requests of a measurement: prompts that are drawn, or those of a file.
+
+    ``input_tokens`` is None where they are of a file: they are taken whole.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     source: Text = described(
-        "synthetic", "synthetic, or a JSONL file of prompts relative to the study"
+        "synthetic", "synthetic, or a .jsonl or .json file of prompts relative to the study"
     )
     count: Count = described(100, "number of requests")
-    input_tokens: Count | Uniform | Lognormal = described(
-        512, "tokens of each prompt, or how lengths are drawn"
+    input_tokens: Count | Uniform | Lognormal | None = described(
+        512, "tokens of each prompt, or how lengths are drawn; not for prompts of a file"
     )
 
 

@@ -115,6 +115,8 @@ class EngineFacts:
         vocab_size: prompts hold ids below it.
         device: ``cpu``, or ``cuda`` where it computes on GPUs.
         details: anything worth a line in the report (dtype, parameters, attention).
+        config: the model's configuration as its ``config.json`` would say it, with what options
+            changed; None leaves it to the file.
         reuses: whether the study asked for the work on earlier prompts to be used again; otherwise
             a prompt that is found in a cache casts doubt on the figures.
     """
@@ -122,6 +124,7 @@ class EngineFacts:
     vocab_size: int
     device: str
     details: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
     reuses: bool = False
 
 

@@ -81,7 +81,10 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _SINGLE} | {
 """Every metric this version reports, by name."""
 
 
-_PREFIXES = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_PREFIXES = (
+    *((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")),
+    *((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")),
+)
 
 
 def show(value: float, unit: str) -> str:

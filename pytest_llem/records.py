@@ -261,6 +261,9 @@ class Measurement:
         conditions: the state of its GPUs before and after the window; empty for other devices.
         trace: what the power trace saw; None where there was none.
         meters: by meter and domain, what it found out of the counter.
+        workload: where its prompts come from, and how long they are.
+        model: what is known of the model from its configuration, and its work for one run.
+        derived: figures made of both; each null comes with a reason.
     """
 
     experiment: str
@@ -284,6 +287,9 @@ class Measurement:
     conditions: Mapping[str, Any] = field(default_factory=dict)
     trace: TraceSummary | None = None
     meters: Mapping[str, Any] = field(default_factory=dict)
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    derived: Mapping[str, Figure] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

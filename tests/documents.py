@@ -20,7 +20,7 @@ class Written:
     """A study in a YAML block.
 
     A block that begins with a comment naming a file, ``# common.yaml``, is that file. It lies
-    beside all studies of its page.
+    beside all studies of its page. So does a block of JSON lines, as ``questions.jsonl``.
     """
 
     page: str
@@ -50,6 +50,8 @@ def written() -> list[Written]:
         named = {
             name[1]: block for block in blocks if (name := re.match(r"# ([\w./-]+\.yaml)\n", block))
         }
+        for lines in re.findall(r"^```jsonl\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            named["questions.jsonl"] = lines
         wholes = [block for block in blocks if re.search(r"^(model|base):", block, re.MULTILINE)]
         found += [
             Written(page.stem, number, block, named) for number, block in enumerate(wholes, 1)

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
     (
         *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
-        *("extensions", "traffic", "wire"),
+        *("extensions", "prompt_file", "traffic", "wire"),
     ),
     ("backends", "meters", "worker"),
     ("results", "study"),
@@ -34,7 +34,8 @@ THIRD_PARTY_OF = {
     "yaml": {"study"},
     "pydantic": {"study"},
     "torch": {"backends"},
-    "transformers": {"backends"},
+    # The worker makes token ids of a file's text with the model's own tokenizer, for any engine.
+    "transformers": {"backends", "worker"},
     "vllm": {"backends"},
     "huggingface_hub": {"runners"},
     "docker": {"runners"},

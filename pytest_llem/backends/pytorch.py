@@ -119,6 +119,7 @@ class PytorchEngine:
                 "attention": getattr(config, "_attn_implementation", None),
                 "threads": self._torch.get_num_threads(),
             },
+            config=config.to_dict(),
         )
 
     def run(self, workload: Workload, progress: Callable[[int], None]) -> tuple[Completion, ...]:

@@ -265,6 +265,7 @@ def _facts(engine: Any, core: str, experiment: Experiment) -> EngineFacts:
         vocab_size=config.model_config.get_vocab_size(),
         device=str(config.device_config.device_type),
         reuses=bool(experiment.options.get("enable_prefix_caching", False)),
+        config=config.model_config.hf_config.to_dict(),
         details={
             "architecture": config.model_config.architecture,
             "dtype": str(config.model_config.dtype).removeprefix("torch."),

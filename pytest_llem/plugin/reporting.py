@@ -14,7 +14,7 @@ from pytest_llem.plugin import comparing
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import files, json_report, points, terminal
+from pytest_llem.reports import details, files, json_report, points, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
@@ -175,6 +175,8 @@ class Reporting:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and where everything is."""
         table = list(terminal.lines(self._collected)) if self._outcomes or self._gates else []
+        if self._config.getoption("verbose") > 0:
+            table += details.lines(self._collected)
         if (folder := results_folder(self._config)).exists():
             self._said.append(f"results: {shown_path(self._config, folder)}")
         late = [line for line in self._notices if line not in self._shown]

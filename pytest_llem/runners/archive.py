@@ -36,6 +36,7 @@ _MODULES = (
     "metrics.py",
     "nvml.py",
     "powercap.py",
+    "prompt_file.py",
     "records.py",
     "rules.py",
     "traffic.py",

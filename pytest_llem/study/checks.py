@@ -8,6 +8,7 @@ from typing import Any
 
 from pytest_llem.experiment import Concurrency, Experiment, Lognormal, Poisson, Uniform
 from pytest_llem.extensions import Abilities
+from pytest_llem.study import prompt_source
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.yaml_lines import Key
 
@@ -30,9 +31,7 @@ def problems(experiment: Experiment) -> Iterator[Problem]:
         shape = lengths.lognormal
         text = f"the median, {shape.median}, is above the longest, {shape.max}"
         yield ("prompts", "input_tokens", "lognormal"), text
-    source = experiment.prompts.source
-    if source != "synthetic" and not source.endswith(".jsonl"):
-        yield ("prompts", "source"), f"should be synthetic or a .jsonl file, not {source!r:.60}"
+    yield from prompt_source.problems(experiment)
     parallel = experiment.tensor_parallel * experiment.pipeline_parallel
     if experiment.gpus is not None and experiment.gpus < parallel:
         yield ("gpus",), f"fewer than tensor_parallel × pipeline_parallel = {parallel}"
@@ -90,7 +89,6 @@ def _unsteady(experiment: Experiment) -> Iterator[Problem]:
 
 
 LATER: Mapping[str, Callable[[Any], bool]] = {
-    "prompts.source": lambda source: source != "synthetic",
     "worker": lambda worker: worker != "fresh",
     "execution.max_failures": lambda failures: failures is not None,
     "execution.time_budget_s": lambda budget_s: budget_s is not None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import operator
@@ -14,6 +15,7 @@ from typing import Any
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import NOT_IN_DIGEST, Experiment
+from pytest_llem.prompt_file import SYNTHETIC
 from pytest_llem.wire import to_dict
 
 __all__ = ["NAME", "digest", "engine_key", "name_of", "resolve_path", "same_as"]
@@ -22,6 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """What an experiment may be called: pytest's own syntax uses the other characters."""
 
 _LONGEST = 80
+_CHUNK_BYTES = 1 << 20
 _UNNAMED = re.compile(r"[^A-Za-z0-9._+-]+")
 _HASHABLE = tuple(
     field.name
@@ -122,8 +125,8 @@ def digest(experiment: Experiment) -> str:
     data["gpus"] = experiment.devices
     if Path(experiment.model).is_absolute():
         data["model"] = _directory(Path(experiment.model))
-    if experiment.prompts.source != "synthetic":
-        data["prompts"]["source"] = _content(Path(experiment.prompts.source))
+    if experiment.prompts.source != SYNTHETIC:
+        data["prompts"]["source"] = _content_once(experiment.prompts.source)
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -141,7 +144,25 @@ def _directory(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> str | None:
+    whole = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                whole.update(chunk)
     except (OSError, ValueError):
         return None
+    return whole.hexdigest()
+
+
+def _content_once(path: str) -> str | None:
+    """The same of a file that a thousand experiments share, and that may be large."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except (OSError, ValueError):
+        return None
+    return _known_content(path, stat.st_mtime_ns, stat.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_content(path: str, _changed_ns: int, _size: int) -> str | None:
+    return _content(Path(path))

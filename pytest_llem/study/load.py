@@ -13,7 +13,8 @@ from typing import Any
 from pytest_llem.demands import Limit
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import abilities, known_backends
-from pytest_llem.study import checks
+from pytest_llem.prompt_file import SYNTHETIC
+from pytest_llem.study import checks, prompt_source
 from pytest_llem.study.axes import axes
 from pytest_llem.study.base import Layer, layers
 from pytest_llem.study.expectations import (
@@ -242,6 +243,8 @@ class _Loader:
         backend = fields.setdefault("backend", self._surroundings.backend)
         if isinstance(model := fields.get("model"), str):
             fields["model"] = self._model(model)
+        if isinstance(prompts := fields.get("prompts"), Mapping):
+            fields["prompts"] = self._prompts(prompts)
         if "warmup" not in fields and self._surroundings.warmup is not None:
             fields["warmup"] = self._surroundings.warmup
         if (over := self._surroundings.over_warmup) is not None:
@@ -273,6 +276,14 @@ class _Loader:
         if model not in self._models:
             self._models[model] = resolve_path(model, self._document.path.parent)
         return self._models[model]
+
+    def _prompts(self, prompts: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the path of their file; they have the lengths that they have there."""
+        source = prompts.get("source")
+        if not isinstance(source, str) or source == SYNTHETIC:
+            return prompts
+        path = prompt_source.located(source, self._document.path.parent)
+        return {"input_tokens": None, **prompts, "source": path}
 
     def _unknown_backend(self, point: Point, name: str, problems: Problems) -> None:
         from_study = "backend" in point.data

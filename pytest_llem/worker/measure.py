@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import Completion, Engine
-from pytest_llem.records import Idle, Measurement, RequestTiming, WarmUp, Window
+from pytest_llem.extensions import Abilities, Completion, Engine
+from pytest_llem.records import Figure, Idle, Measurement, RequestTiming, WarmUp, Window
 from pytest_llem.wire import to_dict
-from pytest_llem.worker import idle, workload
+from pytest_llem.worker import idle, model_facts, prompts, workload
 from pytest_llem.worker.environment import testbed
 from pytest_llem.worker.figures import figures
 from pytest_llem.worker.held import Held
 from pytest_llem.worker.integrity import check
 from pytest_llem.worker.latency import stages
+from pytest_llem.worker.model_facts import Served
 from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.repeats import Emit, per_run
 from pytest_llem.worker.runs import Bench, run
@@ -145,12 +146,15 @@ class _Taken:
         )
         if part is not None:
             metrics = part.withhold(metrics)
+        metrics = per_run(metrics, runs.repeats) | runs.by_phase
+        testbed = self._testbed | self._surroundings.testbed()
+        model, derived = self._model(testbed, metrics)
         return Measurement(
             experiment=experiment.id,
             digest=digest,
             cycle=cycle,
             windows=tuple(phases.windows),
-            metrics=per_run(metrics, runs.repeats) | runs.by_phase,
+            metrics=metrics,
             tokens=runs.tokens,
             tokens_sha256=tokens_sha256(runs.first),
             repeats=runs.repeats,
@@ -160,14 +164,37 @@ class _Taken:
             traffic=None if part is None else part.traffic,
             stages=stages(runs.timings),
             integrity=check(experiment, runs.completions, runs.repeats, self._facts.reuses),
-            warnings=(*self._warnings, *runs.warnings, *drifts, *observed.warnings),
+            warnings=(
+                *prompts.warnings(experiment),
+                *self._warnings,
+                *runs.warnings,
+                *drifts,
+                *observed.warnings,
+            ),
             idle=resting,
-            testbed=self._testbed | self._surroundings.testbed(),
+            testbed=testbed,
             subject=self._subject(digest),
             conditions=observed.conditions,
             trace=observed.trace,
             meters=self._about,
+            workload=prompts.about(experiment, workload.asked_lengths(experiment)),
+            model=model,
+            derived=derived,
         )
+
+    def _model(
+        self, testbed: Mapping[str, Any], metrics: Mapping[str, Figure]
+    ) -> tuple[dict[str, Any], dict[str, Figure]]:
+        """Facts of the model, and figures made of them."""
+        known = model_facts.known(self._experiment, self._facts)
+        served = Served.of(
+            self._experiment,
+            self._runs.completions,
+            self._runs.repeats,
+            testbed,
+            batches=getattr(self._held.backend, "abilities", Abilities()).batches,
+        )
+        return known.plain(served.requests), model_facts.derived(known, served, metrics)
 
     def _subject(self, digest: str) -> dict[str, Any]:
         """What is being measured."""

@@ -123,6 +123,7 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "metrics.py",
         "nvml.py",
         "powercap.py",
+        "prompt_file.py",
         "records.py",
         "rules.py",
         "traffic.py",

@@ -121,7 +121,6 @@ def test_a_secret_in_a_study_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "key"),
     [
-        ({"prompts": Prompts(source="p.jsonl")}, ("prompts", "source")),
         ({"worker": "forked"}, ("worker",)),
         ({"worker": "reuse"}, ("worker",)),
     ],
@@ -135,7 +134,7 @@ def test_what_nothing_does_yet_is_refused_and_not_ignored(fields: dict[str, Any]
 def test_prompts_come_from_a_file_of_lines_or_are_made_up() -> None:
     place, text = wrong(prompts=Prompts(source="prompts.csv"))[0]
     assert place == ("prompts", "source")
-    assert text == "should be synthetic or a .jsonl file, not 'prompts.csv'"
+    assert text == "should be synthetic, or a .jsonl or .json file, not 'prompts.csv'"
 
 
 def test_everything_that_does_not_fit_is_told() -> None:
