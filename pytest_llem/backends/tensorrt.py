@@ -74,6 +74,7 @@ class TensorrtBackend:
                 that the installed version doesn't have or take.
         """
         config = _config(experiment)
+        vocab_size = _vocab_size(config, experiment.model)
         alone = experiment.tensor_parallel * experiment.pipeline_parallel == 1
         # Another process would be made by MPI, and send every token through a socket. Set for each
         # load: what one left behind is nothing to the next.
@@ -90,7 +91,7 @@ class TensorrtBackend:
         except ValueError as error:
             raise LlemError(f"TensorRT-LLM doesn't take its arguments: {error}") from error
         about = _About(
-            vocab_size=_vocab_size(config, experiment.model),
+            vocab_size=vocab_size,
             end_id=_end_id(config),
             block_tokens=getattr(given["kv_cache_config"], "tokens_per_block", _BLOCK_TOKENS),
             reuses=bool(given["kv_cache_config"].enable_block_reuse),

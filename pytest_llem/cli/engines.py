@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import sys
 import tempfile
@@ -15,12 +16,12 @@ from typing import Any
 from pytest_llem.cli.check import Check
 from pytest_llem.cli.meters import broken_meters, judge_meters, owner
 from pytest_llem.errors import WorkerError
-from pytest_llem.extensions import BACKENDS, Launch, Transport, names
+from pytest_llem.extensions import BACKENDS, WELL_KNOWN, Launch, Transport, names
 from pytest_llem.runners.conversation import signal_name
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.runners.local import start
 
-__all__ = ["ask", "check_workers"]
+__all__ = ["ask", "check_workers", "one_is_enough"]
 
 _LIMIT_S = 6.0
 _HELLO_S = 5.0
@@ -28,6 +29,7 @@ _HELLO_S = 5.0
 
 _SHOWN = 300
 _DISTRIBUTION = "pytest-llem"
+_MISSING = "not installed: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,23 @@ def check_workers() -> list[Check]:
         for name in backends
     ]
     questions.append(_Question("meters", "", "meter", judge_meters, broken_meters))
-    return _ask_all(questions)
+    return one_is_enough(_ask_all(questions))
+
+
+def one_is_enough(checks: Sequence[Check]) -> list[Check]:
+    """The same rows; engines that this package is for, but nobody installed, are no problem.
+
+    Not as long as another one works: hardly anybody has them all.
+    """
+    own = {_row(name) for name in WELL_KNOWN}
+    if not any(check.name in own and check.status == "ok" for check in checks):
+        return list(checks)
+    return [
+        dataclasses.replace(check, status="note")
+        if check.name in own and check.detail.startswith(_MISSING)
+        else check
+        for check in checks
+    ]
 
 
 def _ask_all(questions: Sequence[_Question]) -> list[Check]:
@@ -162,7 +180,7 @@ def _judge(name: str, frame: dict[str, Any]) -> Check:
     missing = [package for package, version in versions.items() if version is None]
     found = [f"{package} {version}" for package, version in versions.items() if version]
     if missing:
-        detail = f"not installed: {', '.join(missing)}"
+        detail = f"{_MISSING}{', '.join(missing)}"
         return Check(_row(name), "problem", detail, str(frame.get("install")))
     return Check(_row(name), "ok", ", ".join(found) or "it names no versions")
 
