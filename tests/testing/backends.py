@@ -19,14 +19,17 @@ from pytest_llem.records import RequestTiming
 
 VOCABULARY = 5000
 
+LOOPS: list[asyncio.AbstractEventLoop] = []
+"""Of all engines that were made: not all are closed by whoever should."""
+
 
 class GoodEngine:
     """Draws each token from a few candidates that the text before it decides."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.loop = asyncio.new_event_loop()
+        LOOPS.append(self.loop)
         self._seed = experiment.seed
-        self.closed = False
 
     def facts(self) -> EngineFacts:
         return EngineFacts(vocab_size=VOCABULARY, device="cpu", details={"seed": self._seed})
@@ -233,6 +236,7 @@ class _Leaving(GoodEngine):
 
 
 LEFT: list[threading.Event] = []
+"""What ends the threads that engines left behind."""
 
 
 class _Sequential(GoodEngine):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -22,15 +21,15 @@ from tests.testing.backends import BROKEN, GoodBackend
 BY_NAME = {promise.name: promise for promise in BACKEND_PROMISES}
 
 
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """What broken engines leave behind: threads, and event loops that nobody closed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        yield
-        for event in backends.LEFT:
-            event.set()
-        backends.LEFT.clear()
+@pytest.fixture
+def tidied() -> Iterator[None]:
+    """What broken engines leave behind is ended: threads, and event loops that nobody closed."""
+    known = len(backends.LOOPS)
+    yield
+    for loop in backends.LOOPS[known:]:
+        loop.close()
+    while backends.LEFT:
+        backends.LEFT.pop().set()
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +44,7 @@ def test_a_good_backend_keeps(promise: Promise[BackendTrial], trial: BackendTria
     assert promise.name in BY_NAME
 
 
+@pytest.mark.usefixtures("tidied")
 @pytest.mark.parametrize(
     ("name", "found", "backend"),
     BROKEN,
