@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -23,8 +22,7 @@ _DEVICES = {"cpu", "cuda", "mps"}
 _FIELDS = {field.name for field in dataclasses.fields(Decoding)}
 _NOWHERE = "/nowhere/llem/no-such-model"
 
-_before = Book[BackendTrial]()
-_after = Book[BackendTrial]()
+_book = Book[BackendTrial]()
 
 
 def backend_conformance(
@@ -34,7 +32,7 @@ def backend_conformance(
     option: str | None = None,
     skip: Collection[str] = (),
 ) -> None:
-    """Try a backend and its engine on all that measurements rely on; loads it two or three times.
+    """Try a backend and its engine on all that measurements rely on; loads it a few times.
 
     Args:
         backend: name of its entry point, or its class.
@@ -56,9 +54,7 @@ def backend_conformance(
 # --- before anything is loaded -------------------------------------------------------------------
 
 
-@_before.promise(
-    "names", "it has a name, its entry point's, and a command that installs the engine"
-)
+@_book.promise("names", "it has a name, its entry point's, and a command that installs the engine")
 def _names(trial: BackendTrial) -> Iterator[str]:
     for attribute in ("name", "install"):
         value = getattr(trial.backend, attribute, None)
@@ -68,7 +64,7 @@ def _names(trial: BackendTrial) -> Iterator[str]:
         yield f"name is {trial.backend.name!r}, but its entry point is called {trial.entry!r}"
 
 
-@_before.promise("light", "importing and making it, and versions(), import no package but its own")
+@_book.promise("light", "importing and making it, and versions(), import no package but its own")
 def _light(trial: BackendTrial) -> Iterator[str]:
     own = {"pytest_llem", trial.make.__module__.partition(".")[0]}
     heavy = set(trial.seen()["modules"]) - own - sys.stdlib_module_names
@@ -76,7 +72,7 @@ def _light(trial: BackendTrial) -> Iterator[str]:
         yield f"it imported {', '.join(sorted(heavy))}; import them in preload() and load()"
 
 
-@_before.promise("versions", "versions() maps each package it needs to its version, or to None")
+@_book.promise("versions", "versions() maps each package it needs to its version, or to None")
 def _versions(trial: BackendTrial) -> Iterator[str]:
     found = trial.backend.versions()
     if not isinstance(found, Mapping) or not found:
@@ -89,7 +85,7 @@ def _versions(trial: BackendTrial) -> Iterator[str]:
             yield f"{package} isn't installed here; install the engine to try it"
 
 
-@_before.promise("abilities", "abilities is an Abilities, and says only what there is")
+@_book.promise("abilities", "abilities is an Abilities, and says only what there is")
 def _abilities(trial: BackendTrial) -> Iterator[str]:
     said: Any = getattr(trial.backend, "abilities", None)
     if not isinstance(said, Abilities):
@@ -104,7 +100,7 @@ def _abilities(trial: BackendTrial) -> Iterator[str]:
         yield "devices is empty"
 
 
-@_before.promise("preload", "preload() imports: it starts no threads, and opens no device")
+@_book.promise("preload", "preload() imports: it starts no threads, and opens no device")
 def _preload(trial: BackendTrial) -> Iterator[str]:
     seen = trial.seen()
     if seen["threads"]:
@@ -113,12 +109,12 @@ def _preload(trial: BackendTrial) -> Iterator[str]:
         yield f"it opened {', '.join(seen['devices'])}"
 
 
-@_before.promise("no-model", "a model that isn't there is an LlemError that names it")
+@_book.promise("no-model", "a model that isn't there is an LlemError that names it")
 def _no_model(trial: BackendTrial) -> Iterator[str]:
     yield from _refusal(trial, [_NOWHERE], model=_NOWHERE)
 
 
-@_before.promise(
+@_book.promise(
     "unknown-option", "an option the engine doesn't know is an LlemError with the nearest"
 )
 def _unknown_option(trial: BackendTrial) -> Iterator[str]:
@@ -150,7 +146,7 @@ def _refusal(trial: BackendTrial, words: list[str], **changes: Any) -> Iterator[
 # --- the engine ----------------------------------------------------------------------------------
 
 
-@_before.promise("loads", "load() makes an engine")
+@_book.promise("loads", "load() makes an engine")
 def _loads(trial: BackendTrial) -> Iterator[str]:
     engine = trial.load()
     needed = ("facts", "run", "reset_peak_memory", "peak_memory_bytes", "close")
@@ -159,7 +155,7 @@ def _loads(trial: BackendTrial) -> Iterator[str]:
         yield f"it lacks {', '.join(missing)}"
 
 
-@_before.promise("facts", "facts() says vocabulary and device, and details that JSON can hold")
+@_book.promise("facts", "facts() says vocabulary and device, and details that JSON can hold")
 def _facts(trial: BackendTrial) -> Iterator[str]:
     facts = trial.load().facts()
     if type(facts.vocab_size) is not int or facts.vocab_size < 1:
@@ -175,35 +171,8 @@ def _facts(trial: BackendTrial) -> Iterator[str]:
         yield f"details: {error}"
 
 
-@_after.promise("closes", "close() ends what load() started")
-def _closes(trial: BackendTrial) -> Iterator[str]:
-    trial.close()
-    before = engines.left_over()
-    loop = getattr(trial.load(), "loop", None)
-    trial.run()
-    trial.close()
-    # A process that has been told to end takes its time.
-    until_s = time.monotonic() + trial.patience_s
-    while (left := engines.left_over() - before) and time.monotonic() < until_s:
-        time.sleep(0.05)
-    if left:
-        yield f"{', '.join(sorted(left))} still there {trial.patience_s:g} s later"
-    if loop is not None and not loop.is_closed():
-        yield "its event loop isn't closed"
-
-
-@_after.promise("loads-again", "after close() it loads again, and answers as before")
-def _loads_again(trial: BackendTrial) -> Iterator[str]:
-    first = trial.run().tokens
-    trial.close()
-    second = trial.run().tokens
-    if first != second:
-        yield f"with the same seed it answered {first} first and then {second}"
-
-
 BACKEND_PROMISES: tuple[Promise[BackendTrial], ...] = (
-    *_before.promises,
+    *_book.promises,
     *engines.PROMISES,
-    *_after.promises,
 )
 """All that backends promise, in the order in which they are tried."""

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import itertools
 import math
-import os
-import threading
+import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from pytest_llem.experiment import Decoding
+from pytest_llem.experiment import Concurrency, Decoding
 from pytest_llem.extensions import Completion
 from pytest_llem.testing.promises import Book, Promise
-from pytest_llem.testing.trial import BackendTrial, Run
+from pytest_llem.testing.trial import BackendTrial, Run, left_over
 
-__all__ = ["PROMISES", "left_over"]
+__all__ = ["PROMISES"]
 
 _RAGGED = (3, 19, 7, 12, 5)
 _LONG = (80, 80)
 """Longer than a block of any engine's cache."""
 
-_HOT = 4.0
-"""A temperature at which hardly a draw is the likeliest token."""
+_HOT = 2.0
+"""A temperature at which hardly all draws are the likeliest token; some engines take no higher."""
 
 _STRICT: dict[str, Any] = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
 """Settings that leave the likeliest token alone."""
@@ -34,15 +31,6 @@ _LOOSE: dict[str, Any] = {"top_k": 40, "top_p": 0.999, "min_p": 1e-4, "temperatu
 """Settings that leave many."""
 
 _book = Book[BackendTrial]()
-
-
-def left_over() -> set[str]:
-    """Processes made by this one, and threads that keep it from ending."""
-    found = {f"thread {t.name}" for t in threading.enumerate() if not t.daemon}
-    for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            found |= {f"process {pid}" for pid in path.read_text().split()}
-    return found
 
 
 def _runs(trial: BackendTrial) -> Iterator[tuple[str, Run]]:
@@ -196,17 +184,45 @@ def _memory(trial: BackendTrial) -> Iterator[str]:
         yield f"it is {peak!r}"
 
 
-@_book.promise("streaming", "for scenarios beside offline there are loop and answer()")
+@_book.promise("closes", "close() ends what load() started")
+def _closes(trial: BackendTrial) -> Iterator[str]:
+    loop = getattr(trial.load(), "loop", None)
+    trial.run()
+    trial.close()
+    # A process that has been told to end takes its time.
+    until_s = time.monotonic() + trial.patience_s
+    while (left := left_over() - trial.before_load) and time.monotonic() < until_s:
+        time.sleep(0.05)
+    if left:
+        yield f"{', '.join(sorted(left))} still there {trial.patience_s:g} s later"
+    if isinstance(loop, asyncio.AbstractEventLoop) and not loop.is_closed():
+        yield "its event loop isn't closed"
+
+
+@_book.promise("loads-again", "after close() it loads again, and answers as before")
+def _loads_again(trial: BackendTrial) -> Iterator[str]:
+    first = trial.first()
+    trial.close()
+    second = trial.run().tokens
+    if first != second:
+        yield f"with the same seed it answered {first} first and then {second}"
+
+
+@_book.promise("streaming", "loaded for another scenario than offline it has loop and answer()")
 def _streaming(trial: BackendTrial) -> Iterator[str]:
     if not trial.backend.abilities.scenarios - {"offline"}:
         return
-    engine: Any = trial.load()
-    if not isinstance(getattr(engine, "loop", None), asyncio.AbstractEventLoop):
-        yield "loop isn't an event loop"
-        return
-    if not inspect.iscoroutinefunction(getattr(engine, "answer", None)):
-        yield "answer isn't an async method"
-        return
+    with trial.instead(scenario=Concurrency(concurrency=3)) as engine:
+        if not isinstance(getattr(engine, "loop", None), asyncio.AbstractEventLoop):
+            yield "loop isn't an event loop"
+        elif not inspect.iscoroutinefunction(getattr(engine, "answer", None)):
+            yield "answer isn't an async method"
+        else:
+            yield from _answered(trial)
+
+
+def _answered(trial: BackendTrial) -> Iterator[str]:
+    """What is wrong with requests that are sent one by one, before the first has its answer."""
     workload = trial.workload((6, 6, 6), 20, prompts="s")
     completions, told = trial.stream(workload)
     for number, (completion, seen) in enumerate(zip(completions, told, strict=True)):

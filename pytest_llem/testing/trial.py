@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from pytest_llem.extensions import BACKENDS, Backend, Completion, Engine, Worklo
 from pytest_llem.testing.promises import NotTried
 from pytest_llem.worker.workload import synthetic
 
-__all__ = ["TINY_MODEL", "BackendTrial", "Run"]
+__all__ = ["TINY_MODEL", "BackendTrial", "Run", "left_over"]
 
 TINY_MODEL = Path(__file__).parents[1] / "cli" / "templates" / "models" / "tiny-llama"
 """A directory with the config.json of a small model, for ``weights: random``."""
+
+_SIMPLEST = ((), (), 0)
+"""The run that nothing is asked of."""
 
 _PROBE = """
 import importlib, json, operator, os, sys, threading
@@ -73,6 +78,15 @@ class Run:
         return [completion.token_ids for completion in self.completions]
 
 
+def left_over() -> set[str]:
+    """Processes made by this one, and threads that keep it from ending."""
+    found = {f"thread {t.name}" for t in threading.enumerate() if not t.daemon}
+    for path in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {f"process {pid}" for pid in path.read_text().split()}
+    return found
+
+
 class BackendTrial:
     """A backend, and an engine that is loaded when it is needed and shared by the promises.
 
@@ -82,6 +96,7 @@ class BackendTrial:
         experiment: what engines are loaded with.
         option: name of an option that the engine has.
         patience_s: time for what was told to end, to end.
+        before_load: what was there before the first engine.
     """
 
     def __init__(
@@ -111,7 +126,10 @@ class BackendTrial:
         )
         self.option = option
         self.patience_s = patience_s
+        self.before_load: set[str] = set()
         self._engine: Engine | None = None
+        self._loaded = False
+        self._first: list[tuple[int, ...]] | None = None
         self._failed: Exception | None = None
         self._runs: dict[object, Run] = {}
         self._seen: dict[str, list[str]] | None = None
@@ -135,6 +153,8 @@ class BackendTrial:
         if self._failed is not None:
             raise NotTried(f"it doesn't load: {self._failed}") from self._failed
         if self._engine is None:
+            if not self._loaded:
+                self.before_load, self._loaded = left_over(), True
             try:
                 self.backend.preload()
                 self._engine = self.backend.load(self.experiment)
@@ -149,6 +169,24 @@ class BackendTrial:
         self._runs.clear()
         if engine is not None:
             engine.close()
+
+    @contextlib.contextmanager
+    def instead(self, **changes: Any) -> Iterator[Engine]:
+        """An engine of a changed experiment, in place of the one that is loaded."""
+        self.close()
+        usual, failed = self.experiment, self._failed
+        self.experiment = dataclasses.replace(usual, **changes)
+        try:
+            yield self.load()
+        finally:
+            self.experiment, self._failed = usual, failed
+            self.close()
+
+    def first(self) -> list[tuple[int, ...]]:
+        """What the first engine answered to the simplest workload."""
+        if self._first is None:
+            self.run()
+        return self._first or []
 
     def workload(
         self,
@@ -187,6 +225,8 @@ class BackendTrial:
                 ended_s=ended_s,
                 told=tuple(told),
             )
+            if key == _SIMPLEST and self._first is None:
+                self._first = self._runs[key].tokens
         return self._runs[key]
 
     def stream(self, workload: Workload) -> tuple[list[Completion], list[list[int]]]:

@@ -23,11 +23,20 @@ def test_pytorch_conforms() -> None:
 @pytest.mark.engine
 @pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM isn't installed")
 def test_vllm_conforms() -> None:
+    small = {
+        "enforce_eager": True,
+        "kv_cache_memory_bytes": 1 << 26,
+        "max_model_len": 128,
+        "max_num_seqs": 4,
+        "block_size": 32,
+    }
     experiment = Experiment(
         model=str(TINY_MODEL),
         backend="vllm",
         weights="random",
-        options={"max_model_len": 512, "max_num_seqs": 16, "enforce_eager": True},
+        device="cpu",
+        dtype="float32",
+        options=small,
     )
     backend_conformance("vllm", experiment, option="max_model_len")
 

@@ -350,7 +350,7 @@ def broken() -> Iterator[tuple[str, str, type[GoodBackend]]]:
         "another seed changes nothing",
         deciding(lambda text, decoding, _: (text, decoding, 1)),
     )
-    yield "decoding", "temperature: 4.0 changes nothing", _without("temperature")
+    yield "decoding", "temperature: 2.0 changes nothing", _without("temperature")
     for name in ("top_k", "top_p", "min_p"):
         yield "decoding", f"{name}: ", _without(name)
     yield "decoding", "repetition_penalty: ", _without("repetition_penalty")
