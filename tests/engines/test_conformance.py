@@ -21,6 +21,7 @@ def test_pytorch_conforms() -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")  # of what vLLM imports
 @pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM isn't installed")
 def test_vllm_conforms() -> None:
     small = {
