@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("extensions", "prompt_file", "traffic", "wire"),
     ),
     ("backends", "meters", "worker"),
+    ("testing",),
     ("results", "study"),
     ("runners",),
     ("reports",),
@@ -28,7 +29,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
 )
 HOST = {"results", "study", "runners", "reports", "cli", "plugin", "__main__"}
-WORKER = {"backends", "meters", "worker"}
+# Conformance tests run an engine in their own process, as a worker does: with the worker's prompts,
+# and without anything of the host. Without pytest too, so that they run under whatever one likes.
+WORKER = {"backends", "meters", "worker", "testing"}
 THIRD_PARTY_OF = {
     "pytest": {"plugin"},
     "yaml": {"study"},

@@ -16,20 +16,20 @@ from typing import Any
 from pytest_llem.cli.check import Check
 from pytest_llem.cli.meters import broken_meters, judge_meters, owner
 from pytest_llem.errors import WorkerError
-from pytest_llem.extensions import BACKENDS, Launch, Transport, names
+from pytest_llem.extensions import BACKENDS, WELL_KNOWN, Launch, Transport, names
 from pytest_llem.runners.conversation import signal_name
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.runners.local import start
 
-__all__ = ["ask", "check_workers", "lenient"]
+__all__ = ["ask", "check_workers", "one_is_enough"]
 
 _LIMIT_S = 6.0
 _HELLO_S = 5.0
 """What is left of the limit is for ending workers that didn't answer."""
 
 _SHOWN = 300
-_ABSENT = "not installed: "
 _DISTRIBUTION = "pytest-llem"
+_MISSING = "not installed: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,32 +60,23 @@ def check_workers() -> list[Check]:
         for name in backends
     ]
     questions.append(_Question("meters", "", "meter", judge_meters, broken_meters))
-    return lenient(_ask_all(questions))
+    return one_is_enough(_ask_all(questions))
 
 
-def lenient(rows: Sequence[Check]) -> list[Check]:
-    """Nobody needs all engines that we bring: where one works, those that aren't here are notes.
+def one_is_enough(checks: Sequence[Check]) -> list[Check]:
+    """The same rows; engines that this package is for, but nobody installed, are no problem.
 
-    A third party's backend was installed for its engine's sake: without it that is a problem.
+    Not as long as another one works: hardly anybody has them all.
     """
-    ours = {
-        row.name
-        for row in rows
-        if row.name in map(_row, names(BACKENDS)) and _is_ours(row.name.removeprefix(_row("")))
-    }
-    if not any(row.status == "ok" and row.name in ours for row in rows):
-        return list(rows)
+    own = {_row(name) for name in WELL_KNOWN}
+    if not any(check.name in own and check.status == "ok" for check in checks):
+        return list(checks)
     return [
-        dataclasses.replace(row, status="note")
-        if row.name in ours and row.detail.startswith(_ABSENT)
-        else row
-        for row in rows
+        dataclasses.replace(check, status="note")
+        if check.name in own and check.detail.startswith(_MISSING)
+        else check
+        for check in checks
     ]
-
-
-def _is_ours(name: str) -> bool:
-    point = owner(BACKENDS, name)
-    return point.dist is not None and point.dist.name == _DISTRIBUTION
 
 
 def _ask_all(questions: Sequence[_Question]) -> list[Check]:
@@ -189,7 +180,7 @@ def _judge(name: str, frame: dict[str, Any]) -> Check:
     missing = [package for package, version in versions.items() if version is None]
     found = [f"{package} {version}" for package, version in versions.items() if version]
     if missing:
-        detail = f"{_ABSENT}{', '.join(missing)}"
+        detail = f"{_MISSING}{', '.join(missing)}"
         return Check(_row(name), "problem", detail, str(frame.get("install")))
     return Check(_row(name), "ok", ", ".join(found) or "it names no versions")
 

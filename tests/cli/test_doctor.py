@@ -16,7 +16,7 @@ import pytest
 from pytest_llem.cli.check import Check, as_json, as_text, is_well
 from pytest_llem.cli.containers import check_containers
 from pytest_llem.cli.doctor import check_results
-from pytest_llem.cli.engines import ask
+from pytest_llem.cli.engines import ask, one_is_enough
 from pytest_llem.cli.machine import (
     check_cpu,
     check_gpus,
@@ -180,6 +180,18 @@ def test_a_worker_that_does_not_say_hello_is_a_problem(
     assert words in row.detail
     # Its own package is not to be uninstalled.
     assert row.fix == 'python -c "import pytest_llem.backends.pytorch"  # shows why'
+
+
+def test_one_engine_of_ours_is_enough() -> None:
+    here = Check("backend pytorch", "ok", "torch 2.13.0")
+    missing = Check("backend vllm", "problem", "not installed: vllm", "pip install vllm")
+    hung = Check("backend tensorrt", "problem", "its worker didn't answer within 5 s", "why")
+    theirs = Check("backend fake", "problem", "not installed: fake", "pip install fake")
+    rows = one_is_enough([here, missing, hung, theirs])
+    assert [row.status for row in rows] == ["ok", "note", "problem", "problem"]
+    assert rows[1].fix == "pip install vllm"
+    # Without any, each is.
+    assert one_is_enough([missing, theirs]) == [missing, theirs]
 
 
 def test_versions_are_shown_and_missing_ones_named() -> None:

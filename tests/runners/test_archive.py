@@ -272,8 +272,8 @@ def test_what_was_sent_is_found_where_there_is_nothing_else(others: Path, tmp_pa
     path = tmp_path / "archive.zip"
     path.write_bytes(build_for(frozenset({(BACKENDS, "package"), (BACKENDS, "x")})))
     program = f"""
-        from pytest_llem.extensions import find, names
-        others = [name for name in names({BACKENDS!r}) if name != "pytorch"]
+        from pytest_llem.extensions import WELL_KNOWN, find, names
+        others = [name for name in names({BACKENDS!r}) if name not in WELL_KNOWN]
         print([(name, find({BACKENDS!r}, name)) for name in others])
         import pynvml, importlib.metadata
         print(importlib.metadata.version("nvidia-ml-py") != "")
