@@ -47,7 +47,6 @@ PAGE = Path(__file__).with_name("reference.md")
 
 _PARTLY: Mapping[str, str] = {
     "prompts.source": f"a file of prompts is {NOT_YET}",
-    "worker": f"`forked` and `reuse` are {NOT_YET}",
 }
 """Fields of which this version refuses some values only."""
 

@@ -62,6 +62,9 @@ class Abilities:
         parallel: whether it computes on several devices.
         decoding: the fields of ``decoding`` that it honours.
         forks: whether workers may be forked from a process that has called ``preload`` alone.
+        built_from: what ``load`` looks at beyond model, revision, weights, dtype, device and their
+            number, parallelism, options, environment and, for random weights, the seed: names of
+            fields of an experiment. An engine is kept only for measurements that share them too.
     """
 
     scenarios: frozenset[str] = frozenset({"offline"})
@@ -70,6 +73,7 @@ class Abilities:
     parallel: bool = False
     decoding: frozenset[str] = frozenset()
     forks: bool = False
+    built_from: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +278,8 @@ class Runner(Protocol):
     One that holds something beyond its workers has a ``close()``, called at the session's end. One
     that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
     another try. One whose GPUs aren't this host's has ``devices(launch)``, to lease them from; None
-    where they are.
+    where they are. One that can fork a worker from a process that has imported the engine has
+    ``fork(launch)``, which returns a transport as ``start`` does, or raises ``ForkRefused``.
     """
 
     name: str
@@ -295,8 +300,10 @@ class Transport(Protocol):
     One that isn't simply this host has ``about``, plain data for the report; its ``image`` is what
     a missing engine is missing in. One that can tell whether the place still does for another
     measurement has ``unwell()``: why not, or nothing; one that is kept is told of each measurement
-    that was made there, ``measured(digest)``. One whose worker isn't in the user's environment may
-    have ``secrets``, name to text: they are sent with the request, and are nowhere else.
+    that was made there, ``measured(digest)``. One that can go on with another log, made new, has
+    ``log_to(path)``; else a kept worker's measurements share the log of the first. One whose worker
+    isn't in the user's environment may have ``secrets``, name to text: they are sent with the
+    request, and are nowhere else.
     """
 
     def send(self, data: bytes) -> None:

@@ -32,7 +32,7 @@ class PytorchBackend:
 
     name = "pytorch"
     install = 'pip install "pytest-llem[pytorch]"'
-    abilities = Abilities()
+    abilities = Abilities(forks=True)
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of torch and transformers, read from metadata: nothing is imported."""

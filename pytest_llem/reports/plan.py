@@ -11,7 +11,6 @@ from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import show
 from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
-from pytest_llem.study.checks import NOT_YET
 from pytest_llem.study.identity import engine_key
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.schedule import balance
@@ -251,7 +250,7 @@ def _loads(turns: Sequence[Turn]) -> str:
     least = sum(1 for _ in groupby(map(_engine, in_study_order)))
     if least == now:
         return str(now)
-    return f"{now}; {least} with order: sequential and worker: reuse ({NOT_YET})"
+    return f"{now}; {least} with order: sequential and worker: reuse"
 
 
 # --- times ---------------------------------------------------------------------------------

@@ -59,7 +59,6 @@ def _unreadable(experiment: Experiment) -> Iterator[Problem]:
 
 LATER: Mapping[str, Callable[[Any], bool]] = {
     "prompts.source": lambda source: source != "synthetic",
-    "worker": lambda worker: worker != "fresh",
     "execution.max_failures": lambda failures: failures is not None,
     "execution.time_budget_s": lambda budget_s: budget_s is not None,
 }

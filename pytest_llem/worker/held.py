@@ -21,7 +21,6 @@ class Held:
         facts: what the loaded engine says of itself.
         meters: of the latest measurement.
         missing: why there is no energy, should no meter read the device.
-        count: measurements so far, the one being made included.
     """
 
     facts: EngineFacts
@@ -31,7 +30,6 @@ class Held:
         self.backend = backend
         self.meters: Sequence[Meter] = ()
         self.missing = ""
-        self.count = 0
         self._find_meter = find_meter
         self._engine: Engine | None = None
         self._asked: object = None
@@ -49,7 +47,6 @@ class Held:
             phases: gets a window of loading, and the meters.
             settle: told the device that the engine computes on, before a meter is made.
         """
-        self.count += 1
         if self._engine is None:
             with phases.phase("load"):
                 self.backend.preload()

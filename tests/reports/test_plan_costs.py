@@ -83,7 +83,7 @@ def engines(order: Any, *models: str, worker: Any = "fresh") -> str:
     return " ".join(row("engine loads", study(names, execution=execution, turns=made)))
 
 
-FEWER = "with order: sequential and worker: reuse (not in this version)"
+FEWER = "with order: sequential and worker: reuse"
 
 
 def test_each_measurement_loads_an_engine() -> None:

@@ -122,8 +122,6 @@ def test_a_secret_in_a_study_is_refused(name: str) -> None:
     ("fields", "key"),
     [
         ({"prompts": Prompts(source="p.jsonl")}, ("prompts", "source")),
-        ({"worker": "forked"}, ("worker",)),
-        ({"worker": "reuse"}, ("worker",)),
     ],
 )
 def test_what_nothing_does_yet_is_refused_and_not_ignored(fields: dict[str, Any], key: Key) -> None:

@@ -113,7 +113,10 @@ class FakeBackend:
     name = "fake"
     install = "pip install llem-fake-engine"
     abilities = Abilities(
-        scenarios=frozenset({"offline", "poisson"}), parallel=True, decoding=frozenset({"top_k"})
+        scenarios=frozenset({"offline", "poisson"}),
+        parallel=True,
+        decoding=frozenset({"top_k"}),
+        forks=True,
     )
 
     def versions(self) -> Mapping[str, str | None]:
