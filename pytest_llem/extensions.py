@@ -332,13 +332,13 @@ def known_backends() -> tuple[str, ...]:
 
 def names(group: str) -> list[str]:
     """Names registered in an entry-point group, sorted."""
-    return list(_names(group, tuple(sys.path)))
+    return sorted({point.name for point in _points(group, tuple(sys.path))})
 
 
 @functools.cache
-def _names(group: str, _path: tuple[str, ...]) -> tuple[str, ...]:
+def _points(group: str, _path: tuple[str, ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
     """Looking through all distributions takes longer than a small study does otherwise."""
-    return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=group)}))
+    return tuple(importlib.metadata.entry_points(group=group))
 
 
 @functools.cache
@@ -363,7 +363,9 @@ def find(group: str, name: str) -> Any:
     Raises:
         LlemError: when there is nothing of that name, or it can't be imported.
     """
-    for point in importlib.metadata.entry_points(group=group, name=name):
+    for point in _points(group, tuple(sys.path)):
+        if point.name != name:
+            continue
         try:
             return point.load()
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The process that forked workers come from: it has imported an engine, and run nothing.
+"""The process that forked workers come from: it has imported an engine and meters, and run nothing.
 
 A fork copies the thread that calls it and no other. Whatever another thread held or was about to
 do is lost, and an engine's pool of threads (OpenMP's, say) waits in the child for members that it
@@ -26,7 +26,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_llem.extensions import BACKENDS, Backend, find
+from pytest_llem.errors import LlemError
+from pytest_llem.extensions import BACKENDS, METERS, Backend, find, names
 from pytest_llem.worker import lifeline
 
 __all__ = ["serve", "unfit"]
@@ -92,6 +93,10 @@ def _preload(name: str) -> str:
             # The worker says so in its first words, with the fix.
             return ""
         backend.preload()
+        for meter in names(METERS):
+            # A meter that can't be imported is named by whoever wants it.
+            with contextlib.suppress(LlemError):
+                find(METERS, meter)
     except Exception as error:
         traceback.print_exc()
         return f"importing the engine failed: {type(error).__name__}: {error}"
