@@ -245,12 +245,18 @@ def _load_count(turns: Sequence[Turn]) -> int:
 
 
 def _loads(turns: Sequence[Turn]) -> str:
-    now = _load_count(turns)
+    now = f"{_load_count(turns)}{_workers(turns)}"
     in_study_order = sorted(turns, key=lambda turn: turn.position)
     least = sum(1 for _ in groupby(map(_engine, in_study_order)))
-    if least == now:
-        return str(now)
+    if least == _load_count(turns):
+        return now
     return f"{now}; {least} with order: sequential and worker: reuse"
+
+
+def _workers(turns: Sequence[Turn]) -> str:
+    """How workers come to be, where not all of them are new processes."""
+    modes = dict.fromkeys(turn.experiment.worker for turn in turns)
+    return "" if modes.keys() <= {"fresh"} else f" (worker: {', '.join(modes)})"
 
 
 # --- times ---------------------------------------------------------------------------------

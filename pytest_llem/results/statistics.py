@@ -6,15 +6,22 @@ import statistics
 from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import WORST_FIRST, Figure, Measurement, Summary
+from pytest_llem.records import WORST_FIRST, Figure, Measurement, Quality, Summary
 
 __all__ = ["summarise", "summarise_figures"]
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
-    """Median, mean and range of each metric over the cycles; empty without any measurement."""
+    """Median, mean and range of each metric over the cycles; empty without any measurement.
+
+    Cycles of fresh, forked and reused workers found different caches: they have no common figure.
+    """
     if not measurements:
         return {}
+    modes = sorted({str(m.testbed.get("worker")) for m in measurements})
+    if len(modes) > 1:
+        reason = f"cycles of workers that are {' and '.join(modes)} are not pooled"
+        return dict.fromkeys(METRICS, _none(len(measurements), "unmeasured", reason))
     return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}
 
 
@@ -29,15 +36,7 @@ def summarise_figures(figures: Sequence[Figure]) -> Summary:
     values = [f.value for f in figures if f.value is not None]
     if len(values) < len(figures):
         reason = f"{len(figures) - len(values)} of {len(figures)} cycles: {reason}"
-        return Summary(
-            n=len(figures),
-            median=None,
-            mean=None,
-            low=None,
-            high=None,
-            quality=quality,
-            reason=reason,
-        )
+        return _none(len(figures), quality, reason)
     return Summary(
         n=len(values),
         median=statistics.median(values),
@@ -47,3 +46,8 @@ def summarise_figures(figures: Sequence[Figure]) -> Summary:
         quality=quality,
         reason=reason,
     )
+
+
+def _none(n: int, quality: Quality, reason: str | None) -> Summary:
+    """A summary without a value."""
+    return Summary(n=n, median=None, mean=None, low=None, high=None, quality=quality, reason=reason)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from pytest_llem.errors import ForkRefused
@@ -29,6 +30,7 @@ _KEPT = 3
 """Each holds an imported engine: some 300 MB."""
 
 _ANSWER_S = 60.0
+_LOOK_AGAIN_S = 0.005
 _LOST = 75
 """Exit status of a worker whose starter is gone, which the template would have told."""
 
@@ -54,7 +56,10 @@ class Templates:
         environment = {k: v for k, v in os.environ.items() if k not in _VOLATILE}
         key = (launch.backend, *map(frozenset, (environment.items(), launch.environment.items())))
         template = self._known.pop(key, None)
-        if template is None or not template.lives():
+        if template is not None and not template.lives():
+            template.close()
+            template = None
+        if template is None:
             template = _Template(launch, {**self._defaults, **environment})
         # The latest stands last.
         self._known[key] = template
@@ -172,13 +177,16 @@ class ForkedProcess:
             subprocess.TimeoutExpired: when it is running after the time.
         """
         if self._status is None:
+            deadline = None if timeout is None else time.monotonic() + timeout
             told = self._template.heard(timeout)
-            if told is not None:
-                self._status = int(told["status"])
-            elif self._template.lives():
+            if told is None and not self._template.lives():
+                # Nobody can tell how it ended; its watch process ends it, and then itself.
+                while _runs(self.pid) and (deadline is None or time.monotonic() < deadline):
+                    time.sleep(_LOOK_AGAIN_S)
+                told = None if _runs(self.pid) else {"status": _LOST}
+            if told is None:
                 raise subprocess.TimeoutExpired("forked worker", timeout or 0.0)
-            else:
-                self._status = _LOST
+            self._status = int(told["status"])
         return self._status
 
     def terminate(self) -> None:
@@ -186,3 +194,12 @@ class ForkedProcess:
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there that isn't a child of ours, and hasn't ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -18,6 +18,9 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
   each time; ``refuse_one: true``: it refuses requests of a single token.
 
+What it does when it is imported by a template, LLEM_FAKE_PRELOAD says: ``thread`` starts one,
+``raise`` fails.
+
 Its meter ``edges`` is as uncertain as the variables LLEM_FAKE_EDGE_J (each window, 0.05 J if not
 set) and LLEM_FAKE_NOISE_J (a second of a window, 0 J if not set) say.
 """
@@ -124,6 +127,11 @@ class FakeBackend:
 
     def preload(self) -> None:
         """Nothing is heavy here."""
+        way = os.environ.get("LLEM_FAKE_PRELOAD")
+        if way == "thread":
+            threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+        if way == "raise":
+            raise ImportError("no libfake.so")
 
     def load(self, experiment: Experiment) -> FakeEngine:
         engine = FakeEngine(experiment.options, self.name)
