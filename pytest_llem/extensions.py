@@ -341,12 +341,16 @@ def _points(group: str, _path: tuple[str, ...]) -> tuple[importlib.metadata.Entr
     return tuple(importlib.metadata.entry_points(group=group))
 
 
-@functools.cache
 def abilities(backend: str) -> Abilities | None:
     """What a backend can do; None where no such backend is installed, or it can't be imported.
 
     A backend that doesn't say can do no more than the simplest.
     """
+    return _abilities(backend, tuple(sys.path))
+
+
+@functools.cache
+def _abilities(backend: str, _path: tuple[str, ...]) -> Abilities | None:
     if backend not in names(BACKENDS):
         return None
     try:

@@ -150,7 +150,7 @@ class Worker:
         *,
         idle: Idle | None = None,
         keep: bool = False,
-        mode: Mode = "fresh",
+        mode: Mode | None = None,
     ) -> Measurement:
         """Have one measurement made; a worker that delivers none is ended.
 
@@ -162,7 +162,7 @@ class Worker:
             idle: power of the same loaded state, measured lately; it need not be measured then.
             keep: the engine stays loaded for the next measurement, which must share everything
                 that it was built from.
-            mode: how this worker came to be, for the testbed.
+            mode: how this worker came to be, for the testbed; told by ``keep`` where not given.
 
         Raises:
             EngineMissing: when the worker has no engine for the backend.
@@ -170,7 +170,7 @@ class Worker:
         """
         self._experiment = experiment
         self._listener = listener or Listener()
-        self._mode = mode
+        self._mode = mode or ("reuse" if keep else "fresh")
         try:
             return self._measurement(digest, cycle, idle, keep=keep)
         except BaseException:

@@ -175,7 +175,9 @@ def test_one_ctrl_c_ends_tidily(
     time.sleep(1.0 if phase == "idle" else 0.3)
     limit_s = patience_s()
     process.send_signal(signal.SIGINT)
-    gone = wait_for(lambda: len(marked(token)) <= 1, limit_s)
+    # Beside pytest, which writes its reports, may be what its workers are forked from.
+    others = 1 + (worker == "forked")
+    gone = wait_for(lambda: len(marked(token)) <= others, limit_s)
     status = process.wait(30)
     left = marked(token)
     assert entered

@@ -141,9 +141,10 @@ class FakeBackend:
 
 
 class OtherBackend(FakeBackend):
-    """Another one, which needs the same GPU."""
+    """Another one, which needs the same GPU, and builds its engines for a batch size."""
 
     name = "other"
+    abilities = Abilities(built_from=frozenset({"batch_size"}))
 
 
 class _Work:
