@@ -45,11 +45,6 @@ __all__ = ["PAGE", "Recorder", "main", "page"]
 
 PAGE = Path(__file__).with_name("reference.md")
 
-_PARTLY: Mapping[str, str] = {
-    "worker": f"`forked` and `reuse` are {NOT_YET}",
-}
-"""Fields of which this version refuses some values only."""
-
 _DEFAULTS: Mapping[str, str] = {
     "id": "made from its own fields",
     "gpus": "`tensor_parallel` × `pipeline_parallel`",
@@ -275,8 +270,7 @@ def _row(field: Any, path: str, made: Mapping[str, Any], defs: Mapping[str, Any]
 
 def _noted(path: str, meaning: str) -> str:
     """A meaning, and whether it has any in this version."""
-    note = _PARTLY.get(path, NOT_YET) if path in LATER else None
-    return f"{meaning}; *{note}*" if note else meaning
+    return f"{meaning}; *{NOT_YET}*" if path in LATER else meaning
 
 
 def _default(field: Any, path: str, part: Mapping[str, Any]) -> str:

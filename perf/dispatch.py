@@ -1,4 +1,4 @@
-"""What a measurement costs beyond its phases: locally, in a container of its own, in a kept engine.
+"""What a measurement costs beyond its phases: by a new worker, a forked one, one that is kept.
 
 Run it with: python perf/dispatch.py [--engine fake|pytorch] [--runs N] [--quick] [--json PATH]
              [--image IMAGE | --rig]
@@ -9,8 +9,10 @@ of that are taken the durations of its windows, and the time of a bare interpret
 from, the frames, ending the process; for ``ephemeral`` the container too, its interpreter and
 imports slower on a cold read-only root. All are timed in turn, so that a busy machine slows all.
 
-``reuse`` measures once more with an engine that is kept: no interpreter, and no imports. Meters
-here have no edges to wait for: there is no edge time to take off.
+``forked`` is a worker from a process that has imported the engine; the first one, which starts
+that process, isn't counted. ``reuse`` measures once more with an engine that is kept. Neither has
+an interpreter to start, nor imports. Meters here have no edges to wait for: there is no edge time
+to take off.
 
 A worker imports its engine inside the window ``load``: with the windows the imports are gone, and
 taking them off a second time would hide seconds of ours. An interpreter that imports the same is
@@ -49,6 +51,7 @@ from pytest_llem.runners.local import LocalRunner
 
 LIMITS_S = {
     "local": 0.3,
+    "local, forked": 0.3,
     "local, reuse": 0.05,
     "ephemeral": 0.8,
     "persistent": 0.8,
@@ -92,6 +95,18 @@ def timed(measure: Callable[[], Any]) -> dict[str, float]:
     return {"wall_s": wall_s, "phases_s": sum(window.duration_s for window in result.windows)}
 
 
+def forked(runner: LocalRunner, launch: Launch) -> dict[str, float]:
+    """A measurement with a forked worker, from its fork to its end."""
+
+    def measure() -> Any:
+        worker = Worker(runner.fork(launch))
+        result = worker.measure(wanted(launch), "d" * 64, 1, mode="forked")
+        worker.close()
+        return result
+
+    return timed(measure)
+
+
 def fresh(runner: Runner, launch: Launch) -> dict[str, float]:
     """A measurement with a worker of its own, from its start to its end."""
 
@@ -133,7 +148,7 @@ def run(places: Mapping[str, Callable[[], dict[str, float]]], engine: str) -> di
     found["imports_s"] = bare_s if engine == "fake" else interpreter(IMPORTS[engine])
     for name, measure in places.items():
         times = measure()
-        off_s = 0.0 if name.endswith("reuse") else bare_s
+        off_s = 0.0 if name.endswith(("reuse", "forked")) else bare_s
         found[name] = times | {"overhead_s": times["wall_s"] - times["phases_s"] - off_s}
     return found
 
@@ -170,14 +185,14 @@ def own_daemon(engine: str) -> Iterator[tuple[str, str]]:
 
 
 def places(
-    engine: str, folder: Path, docker: tuple[Runner, str] | None
+    engine: str, folder: Path, local: LocalRunner, docker: tuple[Runner, str] | None
 ) -> dict[str, Callable[[], dict[str, float]]]:
     """What is to be timed, by name."""
     least = experiment(engine)
-    local = LocalRunner()
     here = Launch(backend=engine, log=folder / "worker.log", experiment=least)
     found: dict[str, Callable[[], dict[str, float]]] = {
         "local": lambda: fresh(local, here),
+        "local, forked": lambda: forked(local, here),
         "local, reuse": lambda: reused(local, here),
     }
     if docker is not None:
@@ -200,14 +215,14 @@ def places(
 
 def report(engine: str, count: int, docker: tuple[Runner, str] | None) -> dict[str, Any]:
     """Everything measured, as plain JSON data."""
-    with tempfile.TemporaryDirectory() as folder:
-        measured = places(engine, Path(folder), docker)
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(LocalRunner()) as local:
+        measured = places(engine, Path(folder), local, docker)
         first, *runs = [run(measured, engine) for _ in range(count + 1)]
     medians = {
         name: statistics.median(times[name]["overhead_s"] for times in runs) for name in measured
     }
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "python": platform.python_version(),
         "cpus": os.cpu_count(),
         "engine": engine,

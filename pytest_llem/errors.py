@@ -6,6 +6,7 @@ Each message says what happened and, where there is one, what to do next::
     ├── StudyError     a study file can't be used; carries every problem of the file at once
     ├── RunnerError    a runner was named that doesn't exist or can't be used
     ├── ResultsError   results can't be written
+    ├── ForkRefused    a worker can't be forked here; a fresh one does instead
     └── WorkerError    a worker did not deliver its measurement; carries cause, fix and log
         ├── EngineMissing  the backend's engine isn't installed where the worker runs
         └── ContainerError  Docker refused something, or what it started ended badly
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ContainerError",
     "EngineMissing",
+    "ForkRefused",
     "LlemError",
     "ResultsError",
     "RunnerError",
@@ -53,6 +55,10 @@ class RunnerError(LlemError):
 
 class ResultsError(LlemError):
     """The results directory or a report can't be written."""
+
+
+class ForkRefused(LlemError):
+    """A worker can't be forked from a process that has imported the engine: the reason."""
 
 
 class WorkerError(LlemError):

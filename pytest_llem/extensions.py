@@ -62,6 +62,9 @@ class Abilities:
         parallel: whether it computes on several devices.
         decoding: the fields of ``decoding`` that it honours.
         forks: whether workers may be forked from a process that has called ``preload`` alone.
+        built_from: what ``load`` looks at beyond model, revision, weights, dtype, device and their
+            number, parallelism, options, environment and, for random weights, the seed: names of
+            fields of an experiment. An engine is kept only for measurements that share them too.
     """
 
     scenarios: frozenset[str] = frozenset({"offline"})
@@ -70,6 +73,7 @@ class Abilities:
     parallel: bool = False
     decoding: frozenset[str] = frozenset()
     forks: bool = False
+    built_from: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +285,8 @@ class Runner(Protocol):
     One that holds something beyond its workers has a ``close()``, called at the session's end. One
     that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
     another try. One whose GPUs aren't this host's has ``devices(launch)``, to lease them from; None
-    where they are.
+    where they are. One that can fork a worker from a process that has imported the engine has
+    ``fork(launch)``, which returns a transport as ``start`` does, or raises ``ForkRefused``.
     """
 
     name: str
@@ -302,10 +307,11 @@ class Transport(Protocol):
     One that isn't simply this host has ``about``, plain data for the report; its ``image`` is what
     a missing engine is missing in. One that can tell whether the place still does for another
     measurement has ``unwell()``: why not, or nothing; one that is kept is told of each measurement
-    that was made there, ``measured(digest)``. One whose worker isn't in the user's environment may
-    have ``secrets``, name to text: they are sent with the request, and are nowhere else. One where
-    processes have other pids than on their host may have ``pids()``: the host's, and why they can't
-    be told.
+    that was made there, ``measured(digest)``. One that can go on with another log, made new, has
+    ``log_to(path)``; else a kept worker's measurements share the log of the first. One whose worker
+    isn't in the user's environment may have ``secrets``, name to text: they are sent with the
+    request, and are nowhere else. One where processes have other pids than on their host may have
+    ``pids()``: the host's, and why they can't be told.
     """
 
     def send(self, data: bytes) -> None:
@@ -334,21 +340,25 @@ def known_backends() -> tuple[str, ...]:
 
 def names(group: str) -> list[str]:
     """Names registered in an entry-point group, sorted."""
-    return list(_names(group, tuple(sys.path)))
+    return sorted({point.name for point in _points(group, tuple(sys.path))})
 
 
 @functools.cache
-def _names(group: str, _path: tuple[str, ...]) -> tuple[str, ...]:
+def _points(group: str, _path: tuple[str, ...]) -> tuple[importlib.metadata.EntryPoint, ...]:
     """Looking through all distributions takes longer than a small study does otherwise."""
-    return tuple(sorted({point.name for point in importlib.metadata.entry_points(group=group)}))
+    return tuple(importlib.metadata.entry_points(group=group))
 
 
-@functools.cache
 def abilities(backend: str) -> Abilities | None:
     """What a backend can do; None where no such backend is installed, or it can't be imported.
 
     A backend that doesn't say can do no more than the simplest.
     """
+    return _abilities(backend, tuple(sys.path))
+
+
+@functools.cache
+def _abilities(backend: str, _path: tuple[str, ...]) -> Abilities | None:
     if backend not in names(BACKENDS):
         return None
     try:
@@ -365,7 +375,9 @@ def find(group: str, name: str) -> Any:
     Raises:
         LlemError: when there is nothing of that name, or it can't be imported.
     """
-    for point in importlib.metadata.entry_points(group=group, name=name):
+    for point in _points(group, tuple(sys.path)):
+        if point.name != name:
+            continue
         try:
             return point.load()
         except Exception as error:

@@ -52,7 +52,7 @@ def experiment(**fields: Any) -> Experiment:
 def request(asked: Experiment) -> bytes:
     """The frame by which a host asks for the first cycle of an experiment."""
     fields = {"digest": DIGEST, "cycle": 1, "idle": None, "beside": []}
-    fields |= {"pids": False, "keep": False}
+    fields |= {"pids": False, "keep": False, "worker": "fresh"}
     frame = {"frame": "request", "experiment": to_dict(asked), **fields}
     return json.dumps(frame).encode() + b"\n"
 

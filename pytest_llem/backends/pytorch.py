@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import importlib.metadata
 import inspect
 import re
@@ -26,13 +27,16 @@ from pytest_llem.records import RequestTiming
 
 __all__ = ["PytorchBackend", "PytorchEngine", "left_pad"]
 
+_SHARED_PARTS = ("modeling_utils", "modeling_layers", "masking_utils", "generation.utils")
+"""What the module of every model imports; transformers itself puts it off until one is built."""
+
 
 class PytorchBackend:
     """Builds engines from a hub model or a directory."""
 
     name = "pytorch"
     install = 'pip install "pytest-llem[pytorch]"'
-    abilities = Abilities()
+    abilities = Abilities(forks=True)
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of torch and transformers, read from metadata: nothing is imported."""
@@ -48,6 +52,10 @@ class PytorchBackend:
         """Import torch and the model classes, which is most of a small model's start-up."""
         import torch  # noqa: F401
         from transformers import AutoModelForCausalLM  # noqa: F401
+
+        for part in _SHARED_PARTS:
+            with contextlib.suppress(ImportError):  # not every version has each
+                importlib.import_module(f"transformers.{part}")
 
     def load(self, experiment: Experiment) -> Engine:
         """Build the model on its device, in inference mode.

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
+from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
@@ -29,7 +31,7 @@ from pytest_llem.study.identity import engine_key
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
-__all__ = ["LlemFailed", "Turn", "judge", "measure", "outcome_of", "raise_failure"]
+__all__ = ["LlemFailed", "Turn", "judge", "key_of", "measure", "outcome_of", "raise_failure"]
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -135,12 +137,7 @@ def _task(run: Run, turn: Turn) -> Task:
         digest=turn.planned.digest,
         cycle=turn.cycle,
         mode=runner.mode,
-        key=(
-            engine_key(experiment, runner),
-            experiment.worker,
-            # A container of other settings, or of another image, is another place.
-            *((runner.image, json.dumps(settings, sort_keys=True)) if contained else ()),
-        ),
+        key=_key(experiment, runner, settings),
         launch=Launch(
             backend=experiment.backend,
             log=run.journal.log_path(turn.file, experiment.id, turn.cycle),
@@ -150,6 +147,21 @@ def _task(run: Run, turn: Turn) -> Task:
             settings=settings,
         ),
         keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
+    )
+
+
+def key_of(config: pytest.Config, study: Study, planned: Planned, runner: RunnerSpec) -> Hashable:
+    """What measurements share that may have one engine, if they keep it."""
+    settings = given(*config.stash[KEY].choices.containers(study))
+    return _key(planned.experiment, runner, settings)
+
+
+def _key(experiment: Experiment, runner: RunnerSpec, settings: Mapping[str, Any]) -> Hashable:
+    return (
+        engine_key(experiment, runner),
+        experiment.worker,
+        # A container of other settings, or of another image, is another place.
+        *((runner.image, json.dumps(settings, sort_keys=True)) if runner.mode == "docker" else ()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
@@ -59,12 +60,17 @@ class Run:
         """The workers of this process."""
         if self._workers is None:
             log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
-            self._workers = Workers(HostMeters(log))
+            self._workers = Workers(HostMeters(log), notice=self.config.stash[KEY].notice)
         return self._workers
 
     @property
     def _writer(self) -> str:
         return str(getattr(self.config, "workerinput", {}).get("workerid", "main"))
+
+    def keep_engine_for(self, key: Hashable) -> None:
+        """Unload an engine that is kept, unless what comes next has use for it."""
+        if self._workers is not None:
+            self._workers.keep_for(key)
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""

@@ -18,6 +18,7 @@ from pytest_llem.plugin.execute import (
     LlemFailed,
     Turn,
     judge,
+    key_of,
     measure,
     outcome_of,
     raise_failure,
@@ -41,6 +42,7 @@ __all__ = [
     "represented",
     "run_gate",
     "run_measurement",
+    "unload",
 ]
 
 
@@ -185,6 +187,20 @@ def journal(config: pytest.Config) -> Journal:
 def close(config: pytest.Config) -> None:
     """Close the journal."""
     run.of(config).close()
+
+
+def unload(item: LlemItem, following: pytest.Item | None) -> None:
+    """Unload an engine that is kept, unless the next item has use for it.
+
+    What a gate between two measurements leaves, the one behind it may use.
+    """
+    if isinstance(following, GateItem) and following.experiment.selected:
+        return
+    key = None
+    if isinstance(following, LlemItem):
+        node = following.experiment
+        key = key_of(item.config, node.study, node.planned, node.runner)
+    run.of(item.config).keep_engine_for(key)
 
 
 def containers(session: pytest.Session) -> Preflight:

@@ -49,6 +49,13 @@ def pytest_timeout_set_timer(item: pytest.Item) -> Literal[True] | None:
     return None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Unload an engine as soon as nothing that follows has use for it."""
+    if isinstance(item, LlemItem):
+        running().unload(item, nextitem)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

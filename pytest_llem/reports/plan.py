@@ -11,7 +11,6 @@ from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import Experiment, Poisson
 from pytest_llem.metrics import show
 from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
-from pytest_llem.study.checks import NOT_YET
 from pytest_llem.study.identity import engine_key
 from pytest_llem.study.keys import Execution
 from pytest_llem.study.schedule import balance
@@ -249,12 +248,18 @@ def _load_count(turns: Sequence[Turn]) -> int:
 
 
 def _loads(turns: Sequence[Turn]) -> str:
-    now = _load_count(turns)
+    now = f"{_load_count(turns)}{_workers(turns)}"
     in_study_order = sorted(turns, key=lambda turn: turn.position)
     least = sum(1 for _ in groupby(map(_engine, in_study_order)))
-    if least == now:
-        return str(now)
-    return f"{now}; {least} with order: sequential and worker: reuse ({NOT_YET})"
+    if least == _load_count(turns):
+        return now
+    return f"{now}; {least} with order: sequential and worker: reuse"
+
+
+def _workers(turns: Sequence[Turn]) -> str:
+    """How workers come to be, where not all of them are new processes."""
+    modes = dict.fromkeys(turn.experiment.worker for turn in turns)
+    return "" if modes.keys() <= {"fresh"} else f" (worker: {', '.join(modes)})"
 
 
 # --- times ---------------------------------------------------------------------------------

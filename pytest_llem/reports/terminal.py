@@ -36,7 +36,8 @@ def lines(collected: Collected) -> Iterator[str]:
         for (s, f, name), result in experiments.items():
             if (s, f) == (study, file):
                 rows.append(_row(name, result, notes))
-        yield f"{study} ({file})"
+        own = [result for key, result in experiments.items() if key[:2] == (study, file)]
+        yield f"{study} ({file}){_workers(own)}"
         yield from _table(rows)
         yield ""
     for (_, _, name), result in experiments.items():
@@ -48,6 +49,13 @@ def lines(collected: Collected) -> Iterator[str]:
             if verdict.outcome != "passed" or doubtful or verdict.comparison:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
+
+
+def _workers(results: Sequence[ExperimentResult]) -> str:
+    """How a study's workers came to be, where they weren't all new processes."""
+    found = [m.testbed.get("worker", "fresh") for each in results for m in each.measurements]
+    modes = dict.fromkeys(map(str, found))
+    return "" if modes.keys() <= {"fresh"} else f", worker: {', '.join(modes)}"
 
 
 def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[str]:

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
-from pytest_llem.records import WORST_FIRST, Figure, Measurement, Summary
+from pytest_llem.records import WORST_FIRST, Figure, Measurement, Quality, Summary
 
 __all__ = ["CONFIDENCE", "interval", "summarise", "summarise_figures"]
 
@@ -16,9 +16,16 @@ CONFIDENCE = 0.95
 
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
-    """Each metric over the cycles; empty without any measurement."""
+    """Each metric over the cycles; empty without any measurement.
+
+    Cycles of fresh, forked and reused workers found different caches: they have no common figure.
+    """
     if not measurements:
         return {}
+    modes = sorted({str(m.testbed.get("worker")) for m in measurements})
+    if len(modes) > 1:
+        reason = f"cycles of workers that are {' and '.join(modes)} are not pooled"
+        return dict.fromkeys(METRICS, _none(len(measurements), "unmeasured", reason))
     return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}
 
 
@@ -32,7 +39,7 @@ def summarise_figures(figures: Sequence[Figure]) -> Summary:
     values = [f.value for f in figures if f.value is not None]
     if len(values) < len(figures):
         reason = f"{len(figures) - len(values)} of {len(figures)} cycles: {reason}"
-        return Summary(n=len(figures), median=None, mean=None, quality=quality, reason=reason)
+        return _none(len(figures), quality, reason)
     low, high, confidence = interval(values)
     return Summary(
         n=len(values),
@@ -64,3 +71,8 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     while k < n // 2 and (more := outside + 2 * math.comb(n, k) * 0.5**n) <= 1 - CONFIDENCE:
         k, outside = k + 1, more
     return ordered[k - 1], ordered[n - k], 1 - outside
+
+
+def _none(n: int, quality: Quality, reason: str | None) -> Summary:
+    """A summary without a value."""
+    return Summary(n=n, median=None, mean=None, quality=quality, reason=reason)

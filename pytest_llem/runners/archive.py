@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
     from importlib.resources.abc import Traversable  # Python 3.11+; only a type here
 
-__all__ = ["bootstrap", "build", "build_for", "opening"]
+__all__ = ["bootstrap", "build", "build_for", "header", "opening"]
 
 _MODULES = (
     "__init__.py",
@@ -68,17 +68,21 @@ def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) ->
         archive: as :func:`build` makes it.
         heartbeat_s: seconds between the heartbeats that it will be sent; None for none.
     """
-    header: dict[str, Any] = {
+    told = header(launch) | {
         "archive_bytes": len(archive),
-        "backend": launch.backend,
-        "role": launch.role,
         "environment": dict(launch.environment),
     }
-    if launch.experiment is not None:
-        header["device"] = launch.experiment.device
     if heartbeat_s is not None:
-        header |= {"heartbeat_s": heartbeat_s}
-    return json.dumps(header).encode() + b"\n" + archive
+        told |= {"heartbeat_s": heartbeat_s}
+    return json.dumps(told).encode() + b"\n" + archive
+
+
+def header(launch: Launch) -> dict[str, Any]:
+    """What a worker must know before its first word; plain data."""
+    told: dict[str, Any] = {"backend": launch.backend, "role": launch.role}
+    if launch.experiment is not None:
+        told["device"] = launch.experiment.device
+    return told
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
@@ -18,7 +18,10 @@ from pytest_llem.runners.beside import QUESTIONS, HostMeters
 from pytest_llem.runners.frames import FrameReader
 from pytest_llem.wire import OLDEST_PROTOCOL, PROTOCOL, checksum, from_dict, to_dict
 
-__all__ = ["Listener", "Patience", "Progress", "Worker", "converse", "signal_name"]
+__all__ = ["Listener", "Mode", "Patience", "Progress", "Worker", "converse", "signal_name"]
+
+Mode = Literal["fresh", "forked", "reuse"]
+"""How a worker came to be."""
 
 _EXIT_S = 10.0
 _GRACE_S = 30.0
@@ -136,6 +139,7 @@ class Worker:
         self._log_size = 0
         self._experiment: Experiment
         self._listener = Listener()
+        self._mode: Mode = "fresh"
 
     def measure(
         self,
@@ -146,6 +150,7 @@ class Worker:
         *,
         idle: Idle | None = None,
         keep: bool = False,
+        mode: Mode | None = None,
     ) -> Measurement:
         """Have one measurement made; a worker that delivers none is ended.
 
@@ -157,6 +162,7 @@ class Worker:
             idle: power of the same loaded state, measured lately; it need not be measured then.
             keep: the engine stays loaded for the next measurement, which must share everything
                 that it was built from.
+            mode: how this worker came to be, for the testbed; told by ``keep`` where not given.
 
         Raises:
             EngineMissing: when the worker has no engine for the backend.
@@ -164,6 +170,7 @@ class Worker:
         """
         self._experiment = experiment
         self._listener = listener or Listener()
+        self._mode = mode or ("reuse" if keep else "fresh")
         try:
             return self._measurement(digest, cycle, idle, keep=keep)
         except BaseException:
@@ -195,6 +202,7 @@ class Worker:
             "beside": [] if self._beside is None else list(self._beside.names),
             "pids": hasattr(self._transport, "pids"),
             "keep": keep,
+            "worker": self._mode,
             "secrets": dict(getattr(self._transport, "secrets", {})),
         }
         self._send(request)

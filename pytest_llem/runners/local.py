@@ -6,14 +6,17 @@ import collections
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_llem.errors import ForkRefused
 from pytest_llem.extensions import Launch
 from pytest_llem.runners.archive import bootstrap, build, opening
+from pytest_llem.runners.templates import ForkedProcess, Templates
 
 __all__ = ["LocalRunner", "LocalTransport", "start"]
 
@@ -35,9 +38,28 @@ class LocalRunner:
 
     name = "local"
 
+    def __init__(self) -> None:
+        """There is no template before the first worker is to be forked."""
+        self._templates = Templates(_QUIET)
+
     def start(self, launch: Launch) -> LocalTransport:
         """Start a worker with this interpreter."""
         return start(launch)
+
+    def fork(self, launch: Launch) -> LocalTransport:
+        """Start a worker from a process that has imported its engine, and run nothing.
+
+        Raises:
+            ForkRefused: when that can't be, with the reason.
+            OSError: when the log can't be written.
+        """
+        if sys.platform != "linux":
+            raise ForkRefused(f"workers are forked on Linux only, this is {sys.platform}")
+        return LocalTransport(self._templates.fork(launch), launch.log)
+
+    def close(self) -> None:
+        """End the processes that workers were forked from."""
+        self._templates.close()
 
 
 def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
@@ -50,7 +72,9 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
     Raises:
         OSError: when the log can't be written or the process not be started.
     """
-    with launch.log.open("wb") as stderr:
+    launch.log.write_bytes(b"")
+    # At its end, wherever that is: see log_to().
+    with launch.log.open("ab") as stderr:
         process = subprocess.Popen(
             [*command, sys.executable, "-c", bootstrap()],
             stdin=subprocess.PIPE,
@@ -68,7 +92,7 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
 class LocalTransport:
     """Bytes to and from a subprocess that leads a process session of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, log: Path) -> None:
         """Take a process with pipes at its standard input and output."""
         assert process.stdin is not None
         assert process.stdout is not None
@@ -115,6 +139,33 @@ class LocalTransport:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._stdout.close()
+
+    def unwell(self) -> str:
+        """Why it doesn't do for another measurement; empty where it does."""
+        return "" if self._process.poll() is None else "the worker ended after its measurement"
+
+    def log_to(self, path: Path) -> None:
+        """Go on with another log; the old one keeps what it has.
+
+        The worker, and what it started, go on writing to the file that they have open: it gets the
+        new name, and the old name a copy.
+
+        Raises:
+            OSError: when it can't be written.
+        """
+        if path == self._log:
+            return
+        copy = self._log.with_suffix(".copy")
+        shutil.copyfile(self._log, copy)
+        self._log.replace(path)
+        copy.replace(self._log)
+        # A word from between copying and now would be in neither: it stays in the new one.
+        kept = path.read_bytes()[self._log.stat().st_size :]
+        os.truncate(path, 0)
+        if kept:
+            with path.open("ab") as file:
+                file.write(kept)
+        self._log = path
 
     def log_size(self) -> int:
         """Bytes in the log so far."""

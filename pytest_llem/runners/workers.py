@@ -1,4 +1,4 @@
-"""The workers of a session: started for a measurement, or kept for others that share the engine.
+"""The workers of a session: started or forked for a measurement, or kept for others like it.
 
 At most one engine is kept by a process of pytest. It holds the lease of its devices, and is
 unloaded as soon as the next measurement needs another.
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from pytest_llem.errors import WorkerError
+from pytest_llem.errors import ForkRefused, WorkerError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import RUNNERS, Launch, Runner, Transport, find
+from pytest_llem.extensions import RUNNERS, Launch, Runner, Transport, abilities, find
 from pytest_llem.records import Measurement
 from pytest_llem.results.idle import IdleStore
 from pytest_llem.runners.beside import HostMeters
-from pytest_llem.runners.conversation import Listener, Patience, Progress, Worker
+from pytest_llem.runners.conversation import Listener, Mode, Patience, Progress, Worker
 from pytest_llem.runners.devices import Devices, Lease
 
 __all__ = ["Task", "Workers"]
@@ -49,6 +50,7 @@ class _Held:
     """A started worker with the devices it computes on."""
 
     key: Hashable
+    mode: Mode
     worker: Worker
     transport: Transport
     lease: Lease
@@ -63,6 +65,7 @@ class Workers:
         devices: leases of GPUs.
         idles: idle power that was measured already.
         patience: how long to wait for workers.
+        notice: told once what a user should know of how workers are started.
         place: what is known of the place where the latest worker ran.
     """
 
@@ -70,7 +73,8 @@ class Workers:
     devices: Devices = field(default_factory=Devices)
     idles: IdleStore = field(default_factory=IdleStore)
     patience: Patience = Patience()
-    place: Mapping[str, Any] = field(default_factory=dict)
+    notice: Callable[[str], None] = lambda _: None
+    place: dict[str, Any] = field(default_factory=dict)
     _runners: dict[str, Runner] = field(default_factory=dict)
     _held: _Held | None = None
 
@@ -93,6 +97,15 @@ class Workers:
                 raise
         return self._measure(task, listener)
 
+    def keep_for(self, key: Hashable) -> None:
+        """End the worker that is kept, unless it does for a task of this key.
+
+        To be called as soon as it is known what comes next: a loaded engine holds its device and
+        its memory, and keeps the device from resting.
+        """
+        if self._held is not None and self._held.key != key:
+            self._let_go()
+
     def close(self) -> None:
         """End the worker that is kept, and whatever runners hold."""
         self._let_go()
@@ -104,18 +117,24 @@ class Workers:
 
     def _measure(self, task: Task, listener: Listener) -> Measurement:
         held = self._taken(task, listener)
-        idle_key = (task.key, task.keep, tuple(gpu.uuid for gpu in held.lease.gpus))
+        idle_key = (task.key, held.mode, tuple(gpu.uuid for gpu in held.lease.gpus))
         idle = self.idles.get(idle_key, task.experiment)
         try:
             measurement = held.worker.measure(
-                task.experiment, task.digest, task.cycle, listener, idle=idle, keep=task.keep
+                task.experiment,
+                task.digest,
+                task.cycle,
+                listener,
+                idle=idle,
+                keep=task.keep,
+                mode=held.mode,
             )
         except BaseException:
             self._held = None
             held.lease.release()
             raise
         finally:
-            self.place = dict(getattr(held.transport, "about", {}))
+            self.place |= dict(getattr(held.transport, "about", {}))
         if task.keep:
             measured: Callable[[str], None] = getattr(held.transport, "measured", lambda _: None)
             measured(task.digest)
@@ -131,6 +150,8 @@ class Workers:
         if held is not None:
             unwell: Callable[[], str] = getattr(held.transport, "unwell", lambda: "")
             if task.keep and held.key == task.key and not unwell():
+                log_to: Callable[[Path], None] = getattr(held.transport, "log_to", lambda _: None)
+                log_to(task.launch.log)
                 return held
             _end(held)
         runner = self._runner(task.mode)
@@ -138,14 +159,26 @@ class Workers:
         devices = others(task.launch) or self.devices
         lease = devices.lease(task.experiment, lambda s: listener.progress(_waiting(s)))
         try:
-            launch = self._launch(task, lease, listener)
-            transport = runner.start(launch)
+            mode, transport = self._started(task, runner, self._launch(task, lease, listener))
         except BaseException as error:
             self.place = dict(getattr(error, "about", {}))
             lease.release()
             raise
         beside = None if task.mode == "local" else self.beside
-        return _Held(task.key, Worker(transport, self.patience, beside), transport, lease)
+        return _Held(task.key, mode, Worker(transport, self.patience, beside), transport, lease)
+
+    def _started(self, task: Task, runner: Runner, launch: Launch) -> tuple[Mode, Transport]:
+        """A new worker, forked where that is asked for and can be, and how it came to be."""
+        if task.keep:
+            return "reuse", runner.start(launch)
+        if task.experiment.worker == "forked":
+            try:
+                return "forked", _forked(runner, launch)
+            except ForkRefused as error:
+                who = launch.backend
+                self.notice(f"worker: forked can't be for {who}, its workers are fresh: {error}")
+                self.place["not_forked"] = str(error)
+        return "fresh", runner.start(launch)
 
     def _launch(self, task: Task, lease: Lease, listener: Listener) -> Launch:
         environment = task.launch.environment
@@ -170,6 +203,21 @@ class Workers:
         held, self._held = self._held, None
         if held is not None:
             _end(held)
+
+
+def _forked(runner: Runner, launch: Launch) -> Transport:
+    """A forked worker.
+
+    Raises:
+        ForkRefused: when none can be.
+    """
+    fork: Callable[[Launch], Transport] | None = getattr(runner, "fork", None)
+    if fork is None:
+        raise ForkRefused(f"workers of the runner {runner.name} can't be forked, local ones can")
+    able = abilities(launch.backend)
+    if able is None or not able.forks:
+        raise ForkRefused("this backend doesn't say that its import stands it")
+    return fork(launch)
 
 
 def _end(held: _Held) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from pytest_llem.experiment import Concurrency, Experiment, Lognormal, Poisson, Uniform
 from pytest_llem.extensions import Abilities
@@ -44,7 +43,6 @@ def problems(experiment: Experiment) -> Iterator[Problem]:
     for index, mark in enumerate(experiment.marks):
         if isinstance(mark, Mapping) and len(mark) != 1:
             yield ("marks", index), "should be a name, or one name with its arguments"
-    yield from _later(experiment)
 
 
 def _unreadable(experiment: Experiment) -> Iterator[Problem]:
@@ -88,30 +86,15 @@ def _unsteady(experiment: Experiment) -> Iterator[Problem]:
         yield ("timeout_s",), f"{took} {experiment.timeout_s:g}; raise it, or the rate"
 
 
-LATER: Mapping[str, Callable[[Any], bool]] = {
-    "worker": lambda worker: worker != "fresh",
-    "execution.max_failures": lambda failures: failures is not None,
-    "execution.time_budget_s": lambda budget_s: budget_s is not None,
-}
-"""What a study may say and nothing here does yet, and which values of it: refused, not ignored."""
-
-
-def _later(experiment: Experiment) -> Iterator[Problem]:
-    """What nothing here does yet, of an experiment."""
-    for name, is_asked in LATER.items():
-        key = tuple(name.split("."))
-        value: Any = None if key[0] == "execution" else experiment
-        for part in key:
-            value = getattr(value, part, None)
-        if value is not None and is_asked(value):
-            yield key, NOT_YET
+LATER = ("execution.max_failures", "execution.time_budget_s")
+"""What a study may say and nothing here does yet: refused, not ignored."""
 
 
 def not_yet(execution: Execution) -> Iterator[Problem]:
     """What nothing here does yet, of the keys below ``execution``."""
-    for name, is_asked in LATER.items():
-        first, _, key = name.partition(".")
-        if first == "execution" and is_asked(getattr(execution, key)):
+    for name in LATER:
+        key = name.removeprefix("execution.")
+        if getattr(execution, key) is not None:
             yield (key,), NOT_YET
 
 

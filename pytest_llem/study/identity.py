@@ -15,6 +15,7 @@ from typing import Any
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import NOT_IN_DIGEST, Experiment
+from pytest_llem.extensions import abilities
 from pytest_llem.prompt_file import SYNTHETIC
 from pytest_llem.wire import to_dict
 
@@ -96,7 +97,11 @@ def same_as(experiment: Experiment) -> tuple[Any, ...]:
 
 
 def engine_key(experiment: Experiment, runner: RunnerSpec) -> Hashable:
-    """What two measurements share whose engine may be the same."""
+    """What two measurements share whose engine may be the same.
+
+    What is asked of an engine isn't part of it, unless the backend builds it for that.
+    """
+    able = abilities(experiment.backend)
     return (
         experiment.backend,
         experiment.model,
@@ -111,6 +116,7 @@ def engine_key(experiment: Experiment, runner: RunnerSpec) -> Hashable:
         # Random weights are drawn with it.
         experiment.seed if experiment.weights == "random" else None,
         runner.value,
+        *(repr(getattr(experiment, name)) for name in sorted(able.built_from if able else ())),
     )
 
 

@@ -8,7 +8,8 @@ for the watch process. An engine's worker may also ask for a meter of the host, 
 in a container asks for its pids with ``pids_request``, and gets ``pids``.
 
 Roles: ``engine`` makes a measurement; ``meter`` says which meters there are, and reads them for
-windows of an engine that runs elsewhere (``beside``).
+windows of an engine that runs elsewhere (``beside``); ``template`` imports an engine, and forks
+workers of the role ``engine``.
 """
 
 from __future__ import annotations
@@ -38,12 +39,20 @@ from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.measure import measure
 from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.secret import take
+from pytest_llem.worker.template import serve
 
 __all__ = ["main"]
 
 
 def main(header: Mapping[str, Any]) -> NoReturn:
-    """Be a worker: answer requests, and exit at once.
+    """Be a worker, or what workers are forked from."""
+    if header["role"] == "template":
+        serve(header["backend"], _work)
+    _work(header)
+
+
+def _work(header: Mapping[str, Any]) -> NoReturn:
+    """Answer requests, and exit at once.
 
     The engine is closed by then; taking down an interpreter with torch in it would take time for
     nothing.
@@ -91,6 +100,7 @@ def _measure_all(frames: Frames, backend: Backend) -> int:
             frames.send,
             idle,
             keep=request["keep"],
+            mode=request["worker"],
         )
         data = to_dict(measurement)
         frames.send("result", measurement=data, sha256=checksum(data))

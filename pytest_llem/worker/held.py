@@ -36,7 +36,6 @@ class Held:
         facts: what the loaded engine says of itself.
         meters: of the latest measurement.
         missing: why there is no energy, should no meter read the device.
-        count: measurements so far, the one being made included.
         host_pids: asks the host for the pids of this worker's place; None where it can't be asked.
     """
 
@@ -59,7 +58,6 @@ class Held:
         self.host_pids = host_pids
         self.meters: Sequence[Meter] = ()
         self.missing = ""
-        self.count = 0
         self._finder = finder
         self._apart: MeterHome | None = None
         self._engine: Engine | None = None
@@ -78,7 +76,6 @@ class Held:
             phases: gets a window of loading, and the meters.
             settle: told the device that the engine computes on, before a meter is made.
         """
-        self.count += 1
         if self._engine is None:
             with phases.phase("load"):
                 self.backend.preload()

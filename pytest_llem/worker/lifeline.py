@@ -26,7 +26,7 @@ import sys
 import time
 from pathlib import Path
 
-__all__ = ["LOST", "descendants", "guard"]
+__all__ = ["LOST", "descendants", "die_with_starter", "guard"]
 
 LOST = 75
 """Exit status of a worker whose starter went away (EX_TEMPFAIL of sysexits.h)."""
@@ -64,6 +64,11 @@ def guard(heartbeat_s: float | None = None) -> None:
         return
     os.close(read_end)
     os._exit(_Watch(child, write_end, heartbeat_s).run())
+
+
+def die_with_starter() -> None:
+    """On Linux, have the system kill this process at once when whoever started it is gone."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def descendants(root: int) -> list[int]:

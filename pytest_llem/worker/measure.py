@@ -68,6 +68,7 @@ def measure(
     known: Idle | None = None,
     *,
     keep: bool = False,
+    mode: str = "fresh",
 ) -> Measurement:
     """Measure one experiment once.
 
@@ -80,6 +81,7 @@ def measure(
         known: idle power of the same loaded state, measured lately; measured anew where it
             doesn't do here.
         keep: leave the engine loaded, for the next measurement.
+        mode: how its worker came to be, ``fresh forked reuse``; part of the testbed.
 
     Raises:
         LlemError: for what the experiment asks and this host can't do.
@@ -88,7 +90,7 @@ def measure(
     begun_s = time.monotonic()
     with watched(experiment, emit, loaded=held.loaded, host_pids=held.host_pids) as surroundings:
         taken = _Taken(experiment, held, emit, surroundings, _Rest(experiment, known, begun_s))
-        taken.run(keep=keep)
+        taken.run(mode, keep=keep)
         return taken.measurement(digest, cycle)
 
 
@@ -110,7 +112,7 @@ class _Taken:
         self._rest = rest
         self._phases = Phases(emit)
 
-    def run(self, *, keep: bool) -> None:
+    def run(self, mode: str, *, keep: bool) -> None:
         """All phases; the engine is closed at their end, unless it is kept."""
         held, phases, experiment = self._held, self._phases, self._experiment
         engine = held.ready(experiment, phases, self._surroundings.settle)
@@ -122,7 +124,7 @@ class _Taken:
         with self._surroundings.around():
             self._runs = run(bench)
         self._testbed = testbed(held.facts.device, held.meters)
-        self._testbed["worker"] = "reuse" if keep or held.count > 1 else "fresh"
+        self._testbed["worker"] = mode
         self._about = held.about()
         if not keep:
             held.close(phases)

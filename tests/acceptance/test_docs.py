@@ -119,7 +119,6 @@ def test_the_reference_is_current() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("worker", "reuse"),
         ("execution.max_failures", "{max_failures: 3}"),
         ("execution.time_budget_s", "{time_budget_s: 60}"),
     ],
@@ -136,7 +135,7 @@ def test_what_the_reference_marks_as_not_in_this_version_is_refused(
 
 def test_the_reference_marks_nothing_else() -> None:
     assert page("reference.md").count(f"{NOT_YET}*") == len(LATER)
-    assert len(LATER) == 3
+    assert len(LATER) == 2
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -68,10 +68,10 @@ def start(project: Project, token: str, *arguments: str) -> subprocess.Popen[byt
     )
 
 
-def hold(project: Project, mark: Path, phase: str) -> None:
+def hold(project: Project, mark: Path, phase: str, worker: str = "fresh") -> None:
     """Write a study: one measurement that is made, one whose worker stays in a phase."""
     options = OPTIONS[phase].replace("MARK", str(mark))
-    body = f"execution: {{cycles: 1}}\nfake: {options}\n"
+    body = f"execution: {{cycles: 1}}\nworker: {worker}\nfake: {options}\n"
     project.study(body, name="b.study.yaml", header=HEADERS.get(phase, HEADER))
 
 
@@ -83,15 +83,52 @@ def test_a_killed_session_leaves_no_process(
 ) -> None:
     mark, token = tmp_path / "mark", f"{secrets.token_hex(8)}-{again}"
     hold(project, mark, phase)
-    process = start(project, token)
-    entered = wait_for(lambda: mark.exists() and mark.read_text() == MARKED[phase], 60)
-    time.sleep(1.0 if phase == "idle" else 0.3)
     # pytest, the watch process, the worker and the engine's own process
-    wait_for(lambda: len(marked(token)) == 4, 30)
+    kill(project, token, mark, phase, number, 4)
+
+
+# A forked worker's template is one more; a kept worker may also be waiting for its next request.
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    ("worker", "phase", "processes"),
+    [("forked", "load", 5), ("forked", "measure", 5), ("reuse", "measure", 4)],
+)
+def test_a_killed_session_leaves_no_worker_of_any_kind(
+    project: Project,
+    tmp_path: Path,
+    worker: str,
+    phase: str,
+    processes: int,
+    number: signal.Signals,
+) -> None:
+    mark, token = tmp_path / "mark", secrets.token_hex(8)
+    hold(project, mark, phase, worker)
+    kill(project, token, mark, phase, number, processes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda n: n.name)
+def test_a_session_that_ends_between_measurements_leaves_no_kept_engine(
+    project: Project, tmp_path: Path, number: signal.Signals
+) -> None:
+    mark, token = tmp_path / "mark", secrets.token_hex(8)
+    body = f"worker: reuse\nexecution: {{cycles: 2}}\nfake: {{mark: {mark}, grandchild: true}}\n"
+    project.study(body, header=HEADER)
+    ready = tmp_path / "ready"
+    project.pytester.makeconftest(
+        f"""
+        import pathlib, time
+
+        def pytest_runtest_setup(item):
+            if item.name == "c2":
+                pathlib.Path({str(ready)!r}).touch()
+                time.sleep(600)
+        """
+    )
+    process = start(project, token)
+    entered = wait_for(ready.exists, 60)
     before = len(marked(token))
-    limit_s = patience_s()
     process.send_signal(number)
-    gone = wait_for(lambda: process.poll() is not None and not marked(token), limit_s)
+    gone = wait_for(lambda: process.poll() is not None and not marked(token), 2 * patience_s())
     left = marked(token)
     for leftover in left:
         leftover.kill()
@@ -101,18 +138,46 @@ def test_a_killed_session_leaves_no_process(
     assert gone, left
 
 
+def kill(
+    project: Project, token: str, mark: Path, phase: str, number: signal.Signals, processes: int
+) -> None:
+    """Have a session end in a phase, and see that nothing of it is left in time."""
+    process = start(project, token)
+    entered = wait_for(lambda: mark.exists() and mark.read_text() == MARKED[phase], 60)
+    time.sleep(1.0 if phase == "idle" else 0.3)
+    wait_for(lambda: len(marked(token)) == processes, 30)
+    before = len(marked(token))
+    limit_s = patience_s()
+    process.send_signal(number)
+    gone = wait_for(lambda: process.poll() is not None and not marked(token), limit_s)
+    left = marked(token)
+    for leftover in left:
+        leftover.kill()
+    process.wait()
+    assert entered
+    assert before == processes
+    assert gone, left
+
+
 @pytest.mark.parametrize("again", AGAIN)
-@pytest.mark.parametrize("phase", OPTIONS)
-def test_one_ctrl_c_ends_tidily(project: Project, tmp_path: Path, phase: str, again: int) -> None:
+@pytest.mark.parametrize(
+    ("phase", "worker"),
+    [*((phase, "fresh") for phase in OPTIONS), ("measure", "forked"), ("measure", "reuse")],
+)
+def test_one_ctrl_c_ends_tidily(
+    project: Project, tmp_path: Path, phase: str, worker: str, again: int
+) -> None:
     mark, token = tmp_path / "mark", f"{secrets.token_hex(8)}-{again}"
     project.study("id: a\nexecution: {cycles: 1}\n", name="a.study.yaml")
-    hold(project, mark, phase)
+    hold(project, mark, phase, worker)
     process = start(project, token, "--llem-json=report.json", "--junitxml=junit.xml")
     entered = wait_for(lambda: mark.exists() and mark.read_text() == MARKED[phase], 60)
     time.sleep(1.0 if phase == "idle" else 0.3)
     limit_s = patience_s()
     process.send_signal(signal.SIGINT)
-    gone = wait_for(lambda: len(marked(token)) <= 1, limit_s)
+    # Beside pytest, which writes its reports, may be what its workers are forked from.
+    others = 1 + (worker == "forked")
+    gone = wait_for(lambda: len(marked(token)) <= others, limit_s)
     status = process.wait(30)
     left = marked(token)
     assert entered

@@ -83,7 +83,7 @@ def engines(order: Any, *models: str, worker: Any = "fresh") -> str:
     return " ".join(row("engine loads", study(names, execution=execution, turns=made)))
 
 
-FEWER = "with order: sequential and worker: reuse (not in this version)"
+FEWER = "with order: sequential and worker: reuse"
 
 
 def test_each_measurement_loads_an_engine() -> None:
@@ -96,8 +96,10 @@ def test_where_reuse_saves_nothing_it_is_not_spoken_of() -> None:
 
 
 def test_a_reused_engine_is_loaded_where_it_changes() -> None:
-    assert engines("sequential", "org/x", "org/x", "org/y", worker="reuse") == "2"
-    assert engines("interleaved", "org/x", "org/y", worker="reuse") == f"4; 2 {FEWER}"
+    assert engines("sequential", "org/x", "org/x", "org/y", worker="reuse") == "2 (worker: reuse)"
+    assert (
+        engines("interleaved", "org/x", "org/y", worker="reuse") == f"4 (worker: reuse); 2 {FEWER}"
+    )
 
 
 # --- windows --------------------------------------------------------------------------------

@@ -121,3 +121,10 @@ def test_each_metric_is_summed_up_over_the_measurements() -> None:
 
 def test_nothing_measured_is_nothing_to_sum_up() -> None:
     assert summarise([]) == {}
+
+
+def test_cycles_of_different_kinds_of_workers_have_no_common_figure() -> None:
+    made = [measurement(testbed={"worker": worker}) for worker in ("fresh", "forked")]
+    found = summarise(made)["energy_j"]
+    assert (found.n, found.median, found.quality) == (2, None, "unmeasured")
+    assert found.reason == "cycles of workers that are forked and fresh are not pooled"

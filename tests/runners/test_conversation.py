@@ -107,6 +107,7 @@ def test_the_request_says_all_that_is_to_be_measured() -> None:
         "beside": [],
         "pids": False,
         "keep": False,
+        "worker": "fresh",
         "secrets": {},
     }
     assert from_dict(type(EXPERIMENT), request["experiment"]) == EXPERIMENT

@@ -15,6 +15,7 @@ from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Worker
 from pytest_llem.runners.local import start
 from pytest_llem.wire import PROTOCOL, checksum, from_dict, to_dict
+from tests.acceptance.conftest import THIRD_PARTY
 from tests.builders import DIGEST, experiment, measurement, reading
 from tests.fakes import ScriptedTransport
 from tests.rig.fixtures import MakePowercap
@@ -65,22 +66,30 @@ def test_limits_begin_anew_with_each_request() -> None:
     assert transport.stops == [30.0, 0.0]
 
 
-def test_a_real_worker_keeps_its_engine(tmp_path: Path) -> None:
-    model = str(Path(__file__).parents[2] / "benchmarks" / "models" / "tiny-llama")
+def test_each_measurement_of_a_kept_worker_has_a_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
     given = experiment(
-        model=model, weights="random", device="cpu", idle="none", warmup="none", output_tokens=2
+        backend="fake",
+        meters=("fixed",),
+        idle="none",
+        warmup="none",
+        options={"print_in": "run", "grandchild": True},
     )
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    worker = Worker(start(Launch(backend="pytorch", log=tmp_path / "log")))
-    found = [worker.measure(given, DIGEST, cycle, keep=True) for cycle in (1, 2)]
+    logs = [tmp_path / f"c{cycle}.log" for cycle in (1, 2, 3)]
+    transport = start(Launch(backend="fake", log=logs[0]))
+    worker = Worker(transport)
+    for log in logs:
+        transport.log_to(log)
+        worker.measure(given, DIGEST, 1, keep=True)
+        assert transport.log_tail(3) == "engine chatter"
+        assert transport.log_size() == len("engine chatter\n")
+    assert transport.unwell() == ""
     worker.close()
-    phases = [[window.phase for window in one.windows] for one in found]
-    assert phases == [["load", "measure"], ["measure"]]
-    assert found[1].metrics["load_s"].reason == "the engine was loaded for an earlier measurement"
-    assert {one.testbed["worker"] for one in found} == {"reuse"}
-    assert found[0].tokens_sha256 == found[1].tokens_sha256
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert [log.read_text() for log in logs] == ["engine chatter\n"] * 3
+    assert sorted(tmp_path.iterdir()) == logs
+    assert "ended" in transport.unwell()
 
 
 # --- meters of the host --------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.errors import ContainerError, WorkerError
+from pytest_llem.errors import ContainerError, ForkRefused, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Launch
 from pytest_llem.gpus import Found, Gpu
@@ -217,4 +218,96 @@ def test_a_worker_that_cannot_be_started_holds_no_gpu(
     workers = session(Broken())
     with pytest.raises(OSError, match="no pytorch"):
         workers.measure(task(tmp_path), Listener())
+    assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
+
+
+# --- forked workers ------------------------------------------------------------------------
+
+
+class Forking(Places):
+    """A runner that forks, unless it has a reason not to."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__()
+        self.forked = 0
+        self._reason = reason
+
+    def fork(self, launch: Launch) -> Place:
+        if self._reason:
+            raise ForkRefused(self._reason)
+        self.forked += 1
+        return self.start(launch)
+
+
+def modes(places: Places) -> list[str]:
+    """How each measurement's worker came to be, as it was told."""
+    sent = [json.loads(line) for place in places.started for line in place.sent.splitlines()]
+    return [frame["worker"] for frame in sent if frame["frame"] == "request"]
+
+
+@pytest.mark.parametrize(
+    ("places", "backend", "reason"),
+    [
+        (Forking(), "pytorch", ""),
+        (Forking("it has 2 threads"), "pytorch", "it has 2 threads"),
+        (Forking(), "another", "doesn't say that its import stands it"),
+        (Places(), "pytorch", "workers of the runner places can't be forked, local ones can"),
+    ],
+    ids=["forked", "unfit", "backend", "runner"],
+)
+def test_a_worker_that_cannot_be_forked_is_fresh_and_that_is_said(
+    tmp_path: Path,
+    session: Callable[[Places], Workers],
+    places: Places,
+    backend: str,
+    reason: str,
+) -> None:
+    told: dict[str, None] = {}
+    workers = session(places)
+    workers.notice = lambda text: told.update({text: None})
+    asked = task(tmp_path, worker="forked", backend=backend)
+    asked = dataclasses.replace(asked, launch=dataclasses.replace(asked.launch, backend=backend))
+    for _ in range(2):
+        workers.measure(asked, Listener())
+    assert modes(places) == ["fresh" if reason else "forked"] * 2
+    assert len(told) == bool(reason)
+    assert reason in "".join(told)
+    assert reason in workers.place.get("not_forked", "")
+    assert ("not_forked" in workers.place) == bool(reason)
+
+
+def test_a_kept_worker_is_told_so_and_gets_a_log_for_each_measurement(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    logs = []
+
+    class Logging(Place):
+        def log_to(self, path: Path) -> None:
+            logs.append(path.name)
+
+    class Kept(Places):
+        def start(self, launch: Launch) -> Place:
+            self.started.append(Logging(launch))
+            return self.started[-1]
+
+    places = Kept()
+    workers = session(places)
+    for name in ("one", "two"):
+        launch = Launch(backend="pytorch", log=tmp_path / name)
+        workers.measure(dataclasses.replace(task(tmp_path, keep=True), launch=launch), Listener())
+    assert modes(places) == ["reuse", "reuse"]
+    assert logs == ["two"]
+
+
+def test_an_engine_that_nobody_is_going_to_use_is_unloaded(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    places = Places()
+    workers = session(places)
+    workers.measure(task(tmp_path, keep=True), Listener())
+    workers.keep_for("a")
+    assert places.started[0].asked == ["request"]
+    workers.keep_for("b")
+    assert places.started[0].asked == ["request", "close"]
+    # Its GPU is free for others.
     assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)

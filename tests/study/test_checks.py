@@ -118,19 +118,6 @@ def test_a_secret_in_a_study_is_refused(name: str) -> None:
     assert wrong(env={name: "x"}) == [(("env", name), SECRET)]
 
 
-@pytest.mark.parametrize(
-    ("fields", "key"),
-    [
-        ({"worker": "forked"}, ("worker",)),
-        ({"worker": "reuse"}, ("worker",)),
-    ],
-)
-def test_what_nothing_does_yet_is_refused_and_not_ignored(fields: dict[str, Any], key: Key) -> None:
-    ((place, text),) = wrong(**fields)
-    assert place == key
-    assert text.endswith("not in this version")
-
-
 def test_prompts_come_from_a_file_of_lines_or_are_made_up() -> None:
     place, text = wrong(prompts=Prompts(source="prompts.csv"))[0]
     assert place == ("prompts", "source")

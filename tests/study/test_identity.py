@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Hashable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import (
     NOT_IN_DIGEST,
     Concurrency,
@@ -23,7 +25,7 @@ from pytest_llem.experiment import (
     Uniform,
     Warmup,
 )
-from pytest_llem.study.identity import NAME, digest, name_of, resolve_path, same_as
+from pytest_llem.study.identity import NAME, digest, engine_key, name_of, resolve_path, same_as
 from tests.builders import UNHURRIED, experiment
 
 # --- names ---------------------------------------------------------------------------------
@@ -350,3 +352,18 @@ def test_the_order_in_which_things_are_said_never_counts(
     one, other = experiment(options=said), experiment(options=shuffled)
     assert digest(one) == digest(other)
     assert same_as(one) == same_as(other)
+
+
+def test_a_backend_says_what_else_its_engines_are_built_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "third_party"))
+    local = RunnerSpec(mode="local")
+
+    def key(backend: str, **fields: Any) -> Hashable:
+        return engine_key(experiment(backend=backend, **fields), local)
+
+    # The third party's ``other`` builds its engines for a batch size; ``fake`` doesn't.
+    assert key("fake", batch_size=2) == key("fake", batch_size=4)
+    assert key("other", batch_size=2) != key("other", batch_size=4)
+    assert key("other", output_tokens=2) == key("other", output_tokens=4)

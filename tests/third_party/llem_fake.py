@@ -19,7 +19,8 @@ The backend does what its options say: it sleeps, and it fails in every way an e
 * ``settles: n``: the first n calls of ``run`` take twice as long as the one after them, and less
   each time; ``refuse_one: true``: it refuses requests of a single token.
 
-LLEM_FAKE_VERSION is the version it says it is; 2.0 needs a tenth more memory.
+LLEM_FAKE_VERSION is the version it says it is; 2.0 needs a tenth more memory. What it does when it
+is imported by a template, LLEM_FAKE_PRELOAD says: ``thread`` starts one, ``raise`` fails.
 
 Its meter ``edges`` is as uncertain as the variables LLEM_FAKE_EDGE_J (each window, 0.05 J if not
 set) and LLEM_FAKE_NOISE_J (a second of a window, 0 J if not set) say.
@@ -125,6 +126,7 @@ class FakeBackend:
         scenarios=frozenset({"offline", "poisson", "concurrency"}),
         parallel=True,
         decoding=frozenset({"top_k"}),
+        forks=True,
     )
 
     def versions(self) -> Mapping[str, str | None]:
@@ -133,6 +135,11 @@ class FakeBackend:
 
     def preload(self) -> None:
         """Nothing is heavy here."""
+        way = os.environ.get("LLEM_FAKE_PRELOAD")
+        if way == "thread":
+            threading.Thread(target=time.sleep, args=[600], daemon=True).start()
+        if way == "raise":
+            raise ImportError("no libfake.so")
 
     def load(self, experiment: Experiment) -> FakeEngine:
         engine = FakeEngine(experiment.options, self.name)
@@ -142,9 +149,10 @@ class FakeBackend:
 
 
 class OtherBackend(FakeBackend):
-    """Another one, which needs the same GPU."""
+    """Another one, which needs the same GPU, and builds its engines for a batch size."""
 
     name = "other"
+    abilities = Abilities(built_from=frozenset({"batch_size"}))
 
 
 class _Work:

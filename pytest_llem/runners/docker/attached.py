@@ -129,6 +129,17 @@ class Attached(ABC):
             self._stream.close()
             self._log_file.close()
 
+    def log_to(self, path: Path) -> None:
+        """Go on with another log; the old one keeps what it has.
+
+        Raises:
+            OSError: when it can't be written.
+        """
+        if path != self._log:
+            file, self._log_file = self._log_file, path.open("wb", buffering=0)
+            self._log = path
+            file.close()
+
     def log_size(self) -> int:
         """Bytes of standard error so far."""
         return self._log_bytes
