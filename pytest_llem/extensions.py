@@ -60,6 +60,7 @@ class Abilities:
         devices: of ``cpu cuda mps``.
         batches: False where the engine schedules requests by itself; no batch size is then taken.
         parallel: whether it computes on several devices.
+        tensor_parallel: where it does, whether they may share each layer.
         decoding: the fields of ``decoding`` that it honours.
         forks: whether workers may be forked from a process that has called ``preload`` alone.
     """
@@ -68,6 +69,7 @@ class Abilities:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     batches: bool = True
     parallel: bool = False
+    tensor_parallel: bool = True
     decoding: frozenset[str] = frozenset()
     forks: bool = False
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.backends.pytorch import PytorchBackend, left_pad
+from pytest_llem.backends.pytorch import PytorchBackend
+from pytest_llem.backends.pytorch_steps import left_pad
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Completion, Workload
