@@ -25,8 +25,8 @@ from pytest_llem.records import RequestTiming
 
 __all__ = ["PytorchBackend", "PytorchEngine"]
 
-_COMPILE_STEPS = 6
-"""Passes made while loading, so that a growing cache's second shape is compiled too."""
+_COMPILE_STEPS = 3
+"""Passes made while loading, for each size of batch."""
 
 
 class PytorchBackend:
@@ -124,6 +124,11 @@ class PytorchEngine:
             compiled=self._options.compile,
         )
         self._doing = ""
+        if self._options.compile is not None:
+            # Graphs of an earlier model count towards the limit of how many a function may have.
+            torch.compiler.reset()
+            # Beyond that limit torch would go on uncompiled, and say so in a log only.
+            torch._dynamo.config.fail_on_recompile_limit_hit = True
 
     def prepare(self, experiment: Experiment) -> None:
         """Give a static cache the room of the longest request, and compile where it was asked for.
@@ -134,7 +139,7 @@ class PytorchEngine:
         prompts, count = experiment.prompts, experiment.output_tokens
         longest = _longest(prompts)
         if self._steps.static and longest is not None:
-            self._steps.room = longest + count - 1
+            self._steps.least = longest + count - 1
         if self._options.compile is None or count < 2:
             return
         rest = prompts.count % experiment.batch_size
@@ -177,7 +182,9 @@ class PytorchEngine:
         Raises:
             LlemError: where a batch doesn't fit into memory; it says which does, if one was found.
         """
+        assert self._steps is not None
         done: list[Completion] = []
+        self._steps.make_room(max(map(len, workload.prompts)) + workload.output_tokens - 1)
         device = str(self._model.device)
         chooser = Chooser(workload.decoding, workload.seed, device, self._torch)
         for first in range(0, len(workload.prompts), workload.batch_size):

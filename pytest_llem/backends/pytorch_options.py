@@ -54,7 +54,8 @@ class Options:
 
     Attributes:
         cache: of keys and values: ``dynamic`` grows, ``static`` has its room from the start.
-        compile: arguments of ``torch.compile``; None for none.
+        compile: arguments of ``torch.compile``; None for none. It needs a static cache: on one
+            that grows, shapes change with every step.
         device_map: where accelerate is to put the layers; None leaves them on one device.
         quantization: the key ``method``, and arguments of its config; None for none.
         threads: of a CPU; None leaves it to torch.
@@ -82,9 +83,10 @@ class Options:
         given = {name: value for name, value in options.items() if value is not None}
         for name in given:
             _refuse_elsewhere(name)
+        compiled = _compile(given.get("compile", False), compile_function)
         return cls(
-            cache=_cache(given.get("cache", "dynamic")),
-            compile=_compile(given.get("compile", False), compile_function),
+            cache=_cache(given.get("cache"), compiled is not None),
+            compile=compiled,
             device_map=_device_map(given.get("device_map")),
             quantization=_quantization(given.get("quantization")),
             threads=_threads(given.get("threads")),
@@ -102,9 +104,13 @@ def _refuse_elsewhere(name: str) -> None:
         raise LlemError(f"pytorch.{name}: a study can't say that")
 
 
-def _cache(value: object) -> str:
+def _cache(value: object, is_compiled: bool) -> str:
+    if value is None:
+        return "static" if is_compiled else "dynamic"
     if value not in _CACHES:
         raise LlemError(f"pytorch.cache: should be dynamic or static, not {value!r}")
+    if is_compiled and value == "dynamic":
+        raise LlemError("pytorch.cache: compile needs a static cache; leave this out")
     return str(value)
 
 

@@ -24,14 +24,15 @@ class Steps:
             torch: the module.
             static: whether the cache has its room from the start.
             compiled: arguments of ``torch.compile`` for decode steps; None to compile nothing.
-                Prefill is left as it is: its shape changes with every length of prompt.
+                It needs a static cache. Prefill is left as it is: its shape changes with every
+                length of prompt.
         """
         self.model = model
         self.torch = torch
         self.static = static
         self.decode = model if compiled is None else torch.compile(model, **compiled)
-        self.room = 0
-        """Tokens that a static cache holds at least, so that its shape is the same in all runs."""
+        self.least = self.room = 0
+        """Tokens that a static cache holds, in all runs at least and in this one."""
         self.kept: dict[tuple[int, int], Any] = {}
         """Static caches by their batch size and room: a compiled step is bound to its cache."""
         self.keep: frozenset[int] = frozenset()
@@ -43,10 +44,18 @@ class Steps:
         if static and not getattr(model, "_can_compile_fullgraph", True):
             raise LlemError(f"pytorch.cache: {type(model).__name__} can't use a static cache")
 
-    def cache(self, rows: int, room: int) -> Any:
+    def make_room(self, tokens: int) -> None:
+        """A run begins whose longest request caches so many tokens."""
+        self.room = max(self.least, tokens)
+        if self.decode is not self.model:
+            # Each other size is compiled anew: it only grows.
+            self.least = self.room
+
+    def cache(self, rows: int) -> Any:
         """An empty static cache for a batch; None where the model makes a growing one."""
         if not self.static:
             return None
+        room = self.room
         if (rows, room) in self.kept:
             self.kept[rows, room].reset()
             return self.kept[rows, room]
@@ -80,14 +89,13 @@ class Batch:
         self._length = len(ids[0])
         self._ids = torch.tensor(ids, device=device)
         # The last token is never fed back; a whole mask for all others is made at once.
-        needed = self._length + count - 1
-        room = max(needed, steps.room) if steps.static else needed
+        room = steps.room if steps.static else self._length + count - 1
         self._mask = torch.ones(len(ids), room, dtype=torch.long, device=device)
         self._mask[:, : self._length] = torch.tensor(mask, device=device)
         # Equal prompts need neither mask nor positions: then attention has its fastest kernels.
         self._plain = not steps.static and all(map(all, mask))
         self._positions = (self._mask[:, : self._length].cumsum(-1) - 1).clamp(min=0)
-        self._cache = steps.cache(len(ids), room)
+        self._cache = steps.cache(len(ids))
 
     def forward(self, token: Any) -> Any:
         """One pass: the prompts first, then the token of each row, shape (batch, 1).
