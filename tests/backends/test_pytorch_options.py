@@ -177,7 +177,7 @@ def test_arguments_reach_the_config_of_transformers(asked: Mapping[str, Any], bi
 @pytest.mark.parametrize(
     "quantization",
     [
-        {"method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
+        {"method": "bitsandbytes", "load_in_8bit": True},
         {"method": "torchao", "quant_type": {"Int8WeightOnlyConfig": {"version": 2}}},
     ],
     ids=lambda quantization: quantization["method"],
