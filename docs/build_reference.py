@@ -218,7 +218,7 @@ def _can(can: Abilities | None) -> list[str]:
         _codes(sorted(can.scenarios)),
         _codes(sorted(can.devices)),
         "yes" if can.batches else "no",
-        "yes" if can.parallel else "no",
+        "no" if not can.parallel else "yes" if can.tensor_parallel else "pipeline",
         _codes(sorted(can.decoding)) or "greedy only",
     ]
 

@@ -60,6 +60,7 @@ class Abilities:
         devices: of ``cpu cuda mps``.
         batches: False where the engine schedules requests by itself; no batch size is then taken.
         parallel: whether it computes on several devices.
+        tensor_parallel: where it does, whether they may share each layer.
         decoding: the fields of ``decoding`` that it honours.
         forks: whether workers may be forked from a process that has called ``preload`` alone.
         built_from: what ``load`` looks at beyond model, revision, weights, dtype, device and their
@@ -71,6 +72,7 @@ class Abilities:
     devices: frozenset[str] = frozenset({"cpu", "cuda"})
     batches: bool = True
     parallel: bool = False
+    tensor_parallel: bool = True
     decoding: frozenset[str] = frozenset()
     forks: bool = False
     built_from: frozenset[str] = frozenset()
@@ -133,7 +135,11 @@ class EngineFacts:
 
 
 class Engine(Protocol):
-    """A loaded model, ready to generate."""
+    """A loaded model, ready to generate.
+
+    One that makes ready for a batch size or a length while it is loaded has
+    ``prepare(experiment)``: called where it is kept for another experiment, outside of all windows.
+    """
 
     def facts(self) -> EngineFacts:
         """What the engine says of itself."""

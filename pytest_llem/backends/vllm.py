@@ -60,6 +60,7 @@ class VllmBackend:
         parallel=True,
         decoding=frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}),
         forks=True,
+        built_from=frozenset({"scenario"}),
     )
 
     def versions(self) -> Mapping[str, str | None]:

@@ -115,6 +115,8 @@ def unable(experiment: Experiment, abilities: Abilities) -> Iterator[Problem]:
         for name in ("tensor_parallel", "pipeline_parallel", "gpus"):
             if getattr(experiment, name) not in {None, 1}:
                 yield (name,), f"{who} computes on one device only"
+    elif not abilities.tensor_parallel and experiment.tensor_parallel != 1:
+        yield ("tensor_parallel",), f"{who} can't share layers; set pipeline_parallel"
     can_decode = abilities.decoding
     for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
         # A temperature of 0 is another word for greedy.

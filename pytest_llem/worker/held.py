@@ -81,6 +81,8 @@ class Held:
                 self.backend.preload()
                 self._engine = self.backend.load(experiment)
             self.facts = self._engine.facts()
+        elif prepare := getattr(self._engine, "prepare", None):
+            prepare(experiment)
         settle(self.facts.device)
         asked = (experiment.meters, experiment.devices, experiment.scenario == "offline")
         if asked != self._asked:

@@ -188,7 +188,7 @@ def test_the_quickstart_in_a_container(
     found = []
     for runner in ("local", f"docker:{TORCH}"):
         options = (f"--llem-runner-pytorch={runner}", "--llem-json=report.json", "--llem-cycles=1")
-        result = pytester.runpytest_subprocess("benchmarks/", *options)
+        result = pytester.runpytest_subprocess("benchmarks/quickstart.study.yaml", *options)
         result.assert_outcomes(passed=2)
         found.append(json.loads((pytester.path / "report.json").read_text())["measurements"])
     here, there = found

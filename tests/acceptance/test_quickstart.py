@@ -29,6 +29,7 @@ NOT_THERE = {
 """What the quickstart has no value of."""
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+QUICKSTART = "benchmarks/quickstart.study.yaml"
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def study(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_quickstart_measures_real_inference(pytester: pytest.Pytester, study: Path) -> None:
-    result = pytester.runpytest_subprocess("benchmarks/", "--llem-json=report.json")
+    result = pytester.runpytest_subprocess(QUICKSTART, "--llem-json=report.json")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["batch_size-16  *2/2 *est.*passed"])
     report = json.loads((pytester.path / "report.json").read_text())
@@ -66,7 +67,7 @@ def test_an_impossible_limit_fails_and_names_its_line(
     text = study.read_text().replace("{min: 5}", "{min: 1e12}")
     study.write_text(text)
     line = text[: text.index("output_tokens_per_s: {")].count("\n") + 1
-    result = pytester.runpytest_subprocess("benchmarks/", "--llem-cycles=1")
+    result = pytester.runpytest_subprocess(QUICKSTART, "--llem-cycles=1")
     assert result.ret == 1
     result.stdout.fnmatch_lines(
         [

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llem.backends.pytorch import PytorchBackend, left_pad
+from pytest_llem.backends.pytorch import PytorchBackend
+from pytest_llem.backends.pytorch_steps import left_pad
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Experiment
+from pytest_llem.experiment import Decoding, Experiment, Prompts
 from pytest_llem.extensions import Completion, Workload
 
 pytestmark = pytest.mark.engine
@@ -27,10 +32,27 @@ def load(**changes: Any) -> Any:
     return PytorchBackend().load(dataclasses.replace(EXPERIMENT, **changes))
 
 
-def run(engine: Any, prompts: list[list[int]], count: int, batch: int) -> tuple[Completion, ...]:
-    workload = Workload(prompts=prompts, output_tokens=count, batch_size=batch, seed=0)
+def run(
+    engine: Any, prompts: list[list[int]], count: int, batch: int, **more: Any
+) -> tuple[Completion, ...]:
+    workload = Workload(
+        prompts=prompts, output_tokens=count, batch_size=batch, **{"seed": 0, **more}
+    )
     done: tuple[Completion, ...] = engine.run(workload, lambda _: None)
     return done
+
+
+def tokens(*arguments: Any, **more: Any) -> list[tuple[int, ...]]:
+    return [completion.token_ids for completion in run(*arguments, **more)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The model is so small that two threads wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +145,6 @@ def test_options_reach_the_configuration() -> None:
     assert engine.facts().details["attention"] == "eager"
 
 
-def test_an_option_nobody_knows_is_an_error() -> None:
-    with pytest.raises(TypeError, match="no_such_option"):
-        load(options={"no_such_option": 1})
-
-
 def test_pretrained_weights_are_read_from_a_directory(engine: Any, tmp_path: Path) -> None:
     engine._model.save_pretrained(tmp_path)
     read = load(model=str(tmp_path), weights="pretrained", seed=99)
@@ -171,3 +188,150 @@ def test_versions_are_those_installed() -> None:
     found = PytorchBackend().versions()
     assert found["torch"] == torch.__version__
     assert found["transformers"] == transformers.__version__
+
+
+# --- caches and compiled steps -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_static_cache_gives_the_tokens_of_a_growing_one(engine: Any, attention: str) -> None:
+    static = load(options={"cache": "static", "attn_implementation": attention})
+    details = static.facts().details
+    assert (details["cache"], details["attention"]) == ("static", attention)
+    for batch in (1, 4):
+        assert tokens(static, PROMPTS, 12, batch) == tokens(engine, PROMPTS, 12, batch)
+
+
+def test_a_static_cache_has_room_for_the_longest_request_that_may_be_drawn() -> None:
+    prompts = Prompts(count=3, input_tokens=20)
+    static = load(options={"cache": "static"}, prompts=prompts, output_tokens=8)
+    assert static._steps.least == 27
+    # A run of its own may need more, and a shorter one has no less.
+    for length, room in ((30, 37), (5, 27)):
+        run(static, [[1] * length], 8, 1)
+        assert static._steps.room == room
+
+
+def test_steps_are_compiled_while_loading_and_not_again(engine: Any) -> None:
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    compiled = load(
+        # Traced as for any backend, and then run as it is: in a moment.
+        options={"compile": {"backend": "eager", "fullgraph": True}},
+        prompts=Prompts(count=4, input_tokens=7),
+        output_tokens=12,
+        batch_size=4,
+    )
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs >= 1
+    assert tokens(compiled, PROMPTS, 12, 4) == tokens(engine, PROMPTS, 12, 4)
+    assert counters["stats"]["unique_graphs"] == graphs
+    details = compiled.facts().details
+    assert details["compile"] == {"backend": "eager", "fullgraph": True}
+    assert details["cache"] == "static"
+
+
+@pytest.mark.once
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+def test_compiled_machine_code_gives_the_same_tokens() -> None:
+    small = {"num_hidden_layers": 1}
+    shape = {"prompts": Prompts(count=2, input_tokens=4), "output_tokens": 8, "batch_size": 2}
+    # Without looking for the processor's vectors, which takes as long as all else.
+    scalar = {"options": {"cpp.simdlen": 1}}
+    compiled = load(options={**small, "compile": scalar}, **shape)
+    plain = load(options=small, **shape)
+    assert tokens(compiled, PROMPTS[:2], 8, 2) == tokens(plain, PROMPTS[:2], 8, 2)
+
+
+# --- sampling ------------------------------------------------------------------------------
+
+WARM = Decoding(temperature=1.5, top_k=200, top_p=0.95, min_p=0.001, repetition_penalty=1.2)
+
+
+def test_a_seed_gives_its_tokens_again_and_another_gives_others(engine: Any) -> None:
+    first, again, other = (
+        tokens(engine, PROMPTS, 12, 3, seed=seed, decoding=WARM) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first != other
+    assert first != tokens(engine, PROMPTS, 12, 3)
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [Decoding(top_k=1), Decoding(temperature=0.7, top_p=1e-9), Decoding(min_p=1.0)],
+    ids=["top_k", "top_p", "min_p"],
+)
+def test_draws_among_one_are_greedy(engine: Any, decoding: Decoding) -> None:
+    assert tokens(engine, PROMPTS, 8, 2, decoding=decoding) == tokens(engine, PROMPTS, 8, 2)
+
+
+def test_temperature_0_is_greedy(engine: Any) -> None:
+    cold = Decoding(temperature=0, top_p=0.9)
+    assert tokens(engine, PROMPTS, 8, 2, decoding=cold) == tokens(engine, PROMPTS, 8, 2)
+
+
+def test_a_penalty_is_that_of_generate_and_padding_is_no_repetition(engine: Any) -> None:
+    penalty = Decoding(repetition_penalty=1.8)
+    config = transformers.GenerationConfig(
+        max_new_tokens=12, eos_token_id=None, pad_token_id=0, repetition_penalty=1.8
+    )
+    expected = [
+        tuple(
+            engine._model.generate(torch.tensor([prompt]), generation_config=config)[
+                0, len(prompt) :
+            ].tolist()
+        )
+        for prompt in PROMPTS
+    ]
+    assert tokens(engine, PROMPTS, 12, 4, decoding=penalty) == expected
+    assert expected != tokens(engine, PROMPTS, 12, 4)
+
+
+def test_draws_follow_the_models_probabilities(engine: Any) -> None:
+    prompt = PROMPTS[0]
+    logits = engine._model(torch.tensor([prompt])).logits[0, -1].detach()
+    top = logits.topk(3)
+    expected = (top.values / 0.5).softmax(-1)
+    decoding = Decoding(temperature=0.5, top_k=3)
+    drawn = [t[0] for t in tokens(engine, [prompt] * 2000, 1, 500, decoding=decoding)]
+    assert set(drawn) <= set(top.indices.tolist())
+    for index, probability in zip(top.indices.tolist(), expected.tolist(), strict=True):
+        # Four standard deviations.
+        allowed = 4 * (probability * (1 - probability) / 2000) ** 0.5
+        assert drawn.count(index) / 2000 == pytest.approx(probability, abs=allowed)
+
+
+# --- devices -------------------------------------------------------------------------------
+
+
+def test_several_devices_need_gpus_and_layers_are_not_shared() -> None:
+    with pytest.raises(LlemError, match="2 devices need GPUs"):
+        load(pipeline_parallel=2)
+    with pytest.raises(LlemError, match="only under torchrun"):
+        load(tensor_parallel=2)
+
+
+def test_threads_are_set_and_told() -> None:
+    try:
+        assert load(options={"threads": 2}).facts().details["threads"] == 2
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_preload_starts_no_thread_and_opens_no_device() -> None:
+    code = """
+import os
+from pytest_llem.backends.pytorch import PytorchBackend
+backend = PytorchBackend()
+assert backend.abilities.forks
+backend.preload()
+import torch
+print(len(os.listdir("/proc/self/task")), torch.cuda.is_initialized())
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["1", "False"]
