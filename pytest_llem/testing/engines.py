@@ -24,7 +24,7 @@ _LONG = (80, 80)
 _HOT = 2.0
 """A temperature at which hardly all draws are the likeliest token; some engines take no higher."""
 
-_STRICT: dict[str, Any] = {"top_k": 1, "top_p": 1e-6, "min_p": 1.0}
+_STRICT: dict[str, Any] = {"top_k": 1, "top_p": 1e-6}
 """Settings that leave the likeliest token alone."""
 
 _LOOSE: dict[str, Any] = {"top_k": 40, "top_p": 0.999, "min_p": 1e-4, "temperature": _HOT}
@@ -156,6 +156,9 @@ def _decoding(trial: BackendTrial) -> Iterator[str]:
     for name in sorted(can & _STRICT.keys()):
         if _decoded(trial, **hot, **{name: _STRICT[name]}) != greedy:
             yield f"{name}: {_STRICT[name]} leaves the likeliest token alone, but others came"
+    # Many tokens of random weights are as likely as the likeliest: it need not be greedy.
+    if hot and "min_p" in can and _decoded(trial, **hot, min_p=1.0) == _decoded(trial, **hot):
+        yield f"min_p: 1.0 changes nothing at a temperature of {_HOT}"
     if "temperature" in can and _decoded(trial, temperature=0.0) != greedy:
         yield "temperature: 0 isn't greedy"
     # Below 1 it makes repetitions likelier: of that, a text without any shows something, too.
