@@ -27,16 +27,25 @@ _MARKS = {
 """Quality to the word that stands behind a figure of that quality, and what it means."""
 
 
+_MANY = 3
+"""Rows without a figure that a line stands for."""
+
+
 def lines(collected: Collected) -> Iterator[str]:
     """A table for each study, then what needs saying below it."""
     notes: dict[str, None] = {}
     experiments = collected.experiments()
     for study, file in dict.fromkeys(key[:2] for key in experiments):
+        own = [result for key, result in experiments.items() if key[:2] == (study, file)]
+        if reasons := _skipped(own):
+            more = f"; others: -rs" if len(reasons) > 1 else ""
+            yield f"{study} ({file}): all {len(own)} experiments skipped: {reasons[0]}{more}"
+            yield ""
+            continue
         rows = [["experiment", "cycles", *_COLUMNS, "gate"]]
         for (s, f, name), result in experiments.items():
             if (s, f) == (study, file):
                 rows.append(_row(name, result, notes))
-        own = [result for key, result in experiments.items() if key[:2] == (study, file)]
         yield f"{study} ({file}){_workers(own)}"
         yield from _table(rows)
         yield ""
@@ -49,6 +58,14 @@ def lines(collected: Collected) -> Iterator[str]:
             if verdict.outcome != "passed" or doubtful or verdict.comparison:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes
+
+
+def _skipped(results: Sequence[ExperimentResult]) -> list[str]:
+    """Why nothing of a study was measured, should all of several experiments have been skipped."""
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    if len(results) < _MANY or not all(outcome.skipped for outcome in outcomes):
+        return []
+    return list(dict.fromkeys(str(outcome.skipped) for outcome in outcomes))
 
 
 def _workers(results: Sequence[ExperimentResult]) -> str:
