@@ -38,7 +38,7 @@ def lines(collected: Collected) -> Iterator[str]:
     for study, file in dict.fromkeys(key[:2] for key in experiments):
         own = [result for key, result in experiments.items() if key[:2] == (study, file)]
         if reasons := _skipped(own):
-            more = f"; others: -rs" if len(reasons) > 1 else ""
+            more = "; others: -rs" if len(reasons) > 1 else ""
             yield f"{study} ({file}): all {len(own)} experiments skipped: {reasons[0]}{more}"
             yield ""
             continue
