@@ -23,8 +23,8 @@ from pytest_llem.runners.local import start
 
 __all__ = ["ask", "check_workers", "one_is_enough"]
 
-_LIMIT_S = 6.0
-_HELLO_S = 5.0
+_LIMIT_S = 8.0
+_HELLO_S = 7.0
 """What is left of the limit is for ending workers that didn't answer."""
 
 _SHOWN = 300

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import LlemError
-from tests.engines.conftest import load, run, workload
+from pytest_llem.experiment import Prompts
+from pytest_llem.worker.integrity import check
+from tests.engines.conftest import experiment, load, run, workload
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -35,6 +37,10 @@ def test_a_prompt_that_was_there_before_is_counted_as_cached(engine: Any) -> Non
     assert first.token_ids == again.token_ids
     assert engine.facts().reuses
     assert engine.facts().details["prefix_caching"]
+    same = experiment(prompts=Prompts(count=1, input_tokens=70), output_tokens=4)
+    (problem,) = check(same, [again])
+    assert problem.startswith("1 of 1 requests found 64 tokens of their prompts in a cache")
+    assert check(same, [again], 1, engine.facts().reuses) == ()
 
 
 def test_requests_that_the_cache_does_not_hold_together_are_interrupted(engine: Any) -> None:
@@ -44,3 +50,6 @@ def test_requests_that_the_cache_does_not_hold_together_are_interrupted(engine: 
     assert [len(completion.token_ids) for completion in done] == [80] * 3
     alone = [run(engine, workload([prompt], 80))[0].token_ids for prompt in prompts]
     assert [completion.token_ids for completion in done] == alone
+    same = experiment(prompts=Prompts(count=3, input_tokens=40), output_tokens=80)
+    (problem,) = check(same, done)
+    assert "requests were interrupted" in problem
