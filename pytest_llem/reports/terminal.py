@@ -34,13 +34,12 @@ _MANY = 3
 def lines(collected: Collected) -> Iterator[str]:
     """A table for each study, then what needs saying below it."""
     notes: dict[str, None] = {}
+    skipped: list[str] = []
     experiments = collected.experiments()
     for study, file in dict.fromkeys(key[:2] for key in experiments):
         own = [result for key, result in experiments.items() if key[:2] == (study, file)]
-        if reasons := _skipped(own):
-            more = "; others: -rs" if len(reasons) > 1 else ""
-            yield f"{study} ({file}): all {len(own)} experiments skipped: {reasons[0]}{more}"
-            yield ""
+        if reason := _skipped(own):
+            skipped.append(f"{file}: all {len(own)} experiments skipped: {reason}")
             continue
         rows = [["experiment", "cycles", *_COLUMNS, "gate"]]
         for (s, f, name), result in experiments.items():
@@ -49,6 +48,7 @@ def lines(collected: Collected) -> Iterator[str]:
         yield f"{study} ({file}){_workers(own)}"
         yield from _table(rows)
         yield ""
+    yield from skipped
     for (_, _, name), result in experiments.items():
         for metric, found in result.comparisons.items():
             yield f"{name}: {metric}: {found if isinstance(found, str) else found.text}"
@@ -60,12 +60,17 @@ def lines(collected: Collected) -> Iterator[str]:
     yield from notes
 
 
-def _skipped(results: Sequence[ExperimentResult]) -> list[str]:
-    """Why nothing of a study was measured, should all of several experiments have been skipped."""
+def _skipped(results: Sequence[ExperimentResult]) -> str:
+    """Why nothing of a study was measured, in short, should all of it have been skipped.
+
+    Not of a few experiments: their table is as short. All reasons are shown by pytest's ``-rs``.
+    """
     outcomes = [outcome for result in results for outcome in result.outcomes]
-    if len(results) < _MANY or not all(outcome.skipped for outcome in outcomes):
-        return []
-    return list(dict.fromkeys(str(outcome.skipped) for outcome in outcomes))
+    reasons = [outcome.skipped for outcome in outcomes if outcome.skipped]
+    if len(results) < _MANY or len(reasons) < len(outcomes):
+        return ""
+    first = reasons[0].partition(" (")[0].partition(";")[0]
+    return first if len(set(reasons)) == 1 else f"{first}, and other reasons (-rs)"
 
 
 def _workers(results: Sequence[ExperimentResult]) -> str:

@@ -218,10 +218,9 @@ def test_a_cycle_that_was_run_again_is_counted_once_and_told_of() -> None:
 def test_a_study_that_is_skipped_as_a_whole_is_one_line() -> None:
     skipped = [
         outcome(experiment=name, cycle=cycle, skipped=reason, skip_wanted=True)
-        for name, reason in (("a", "requires 1 GPU"), ("b", "requires 1 GPU"), ("c", "no vLLM"))
+        for name, reason in (("a", "requires 1 GPU (0 found)"), ("b", "too"), ("c", "no vLLM"))
         for cycle in (1, 2)
     ]
     assert list(lines(Collected(skipped, []))) == [
-        "s (s.study.yaml): all 3 experiments skipped: requires 1 GPU; others: -rs",
-        "",
+        "s.study.yaml: all 3 experiments skipped: requires 1 GPU, and other reasons (-rs)"
     ]
