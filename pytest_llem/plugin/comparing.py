@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from pytest_llem.demands import Limit
-from pytest_llem.errors import ResultsError
-from pytest_llem.metrics import METRICS
+from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.results.references import References, load
+from pytest_llem.study.budgets import parse
 from pytest_llem.study.load import Planned
-from pytest_llem.study.schema import nearest
 
-__all__ = ["budgeted", "budgets", "parsed", "references", "saved_as", "saved_folder"]
+__all__ = ["budgeted", "budgets", "references", "saved_as", "saved_folder"]
 
-_BUDGET = re.compile(r"\s*([\w.]+)\s*:\s*(\d+(?:\.\d+)?|\.\d+)\s*%?\s*")
 _REFERENCES = pytest.StashKey["References | None"]()
 _BUDGETS = pytest.StashKey[dict[str, float]]()
 
@@ -73,35 +70,12 @@ def budgets(config: pytest.Config) -> dict[str, float]:
         ini: Sequence[str] = config.getini("llem_compare_fail")
         try:
             config.stash[_BUDGETS] = {
-                **parsed(ini, "ini llem_compare_fail"),
-                **parsed(option, "--llem-compare-fail"),
+                **parse(ini, "ini llem_compare_fail"),
+                **parse(option, "--llem-compare-fail"),
             }
-        except ResultsError as error:
+        except LlemError as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_BUDGETS]
-
-
-def parsed(texts: Iterable[str], source: str) -> dict[str, float]:
-    """Budgets of the form ``METRIC:PERCENT``.
-
-    Raises:
-        ResultsError: for any other, naming source and text.
-    """
-    found = {}
-    for text in texts:
-        match = _BUDGET.fullmatch(text)
-        if match is None:
-            raise ResultsError(
-                f"{source}: {text!r} isn't METRIC:PERCENT, for example output_tokens_per_s:5%"
-            )
-        if match[1] not in METRICS:
-            raise ResultsError(f"{source}: unknown metric {match[1]!r}; {_hint(match[1])}")
-        found[match[1]] = float(match[2]) / 100
-    return found
-
-
-def _hint(name: str) -> str:
-    return nearest(name, METRICS)
 
 
 def budgeted(planned: Planned, shown: str, given: Mapping[str, float]) -> Planned:

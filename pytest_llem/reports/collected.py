@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_llem.records import Comparison, Measurement, Summary, Verdict
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.results.references import Reference, References
+from pytest_llem.results.references import Reference, References, of_outcomes
 from pytest_llem.results.regression import compared
 from pytest_llem.results.statistics import summarise
 from pytest_llem.results.steadiness import doubts
@@ -67,12 +67,12 @@ class ExperimentResult:
 
         What a gate judged is with its verdict.
         """
-        if self.references is None or not self.measurements:
+        now = of_outcomes("now", self.outcomes)
+        if self.references is None or now is None:
             return {}
         judged = {v.metric for v in self.gate.verdicts if v.comparison} if self.gate else set()
-        measured = [outcome for outcome in self.outcomes if outcome.measurement]
         return {
-            metric: compared(metric, measured, self.references)
+            metric: compared(metric, now, self.references)
             for metric in COMPARED
             if metric not in judged
         }

@@ -21,7 +21,7 @@ from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.results.references import Reference
+from pytest_llem.results.references import Reference, of_outcomes
 from pytest_llem.results.regression import judge_regression
 from pytest_llem.results.statistics import summarise_figures
 
@@ -57,13 +57,15 @@ def judge(
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
     verdicts = []
+    now = of_outcomes("now", outcomes)
+    assert now is not None
     how = {"allow_estimated": allow_estimated, "strict": strict}
     for limit in limits:
         summary = summarise_figures([measurement.metrics[limit.metric] for measurement in measured])
         if limit.least is not None or limit.most is not None:
             verdicts.append(judge_limit(limit, summary, **how))
         if limit.regression is not None:
-            verdicts.append(judge_regression(limit, summary, outcomes, references, **how))
+            verdicts.append(judge_regression(limit, now, references, **how))
     return tuple(verdicts)
 
 

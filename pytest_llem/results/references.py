@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import to_dict
 
@@ -58,6 +59,18 @@ class Reference:
         known = [float(value) for value in found if isinstance(value, (int, float))]
         return known if known and len(known) == len(found) else None
 
+    def read(self, metric: str) -> list[Figure]:
+        """The metric's figures; unmeasured where a report doesn't have it at all."""
+        rows = self.figures.get(metric) or [{}]
+        return [
+            Figure(
+                value=row.get("value"),
+                quality=row.get("quality", "unmeasured"),
+                reason=row.get("reason") if row else "the report doesn't have it",
+            )
+            for row in rows
+        ]
+
     def estimated(self, metric: str) -> bool:
         """Whether any of them is an estimate."""
         return any(f.get("quality") == "estimated" for f in self.figures.get(metric, ()))
@@ -68,6 +81,10 @@ class References:
     """All that is compared with, by study and experiment."""
 
     found: Mapping[tuple[str, str], Sequence[Reference]] = field(default_factory=dict)
+
+    def single(self) -> dict[tuple[str, str], Reference]:
+        """Of a single report: its experiments, by study and name."""
+        return {key: rows[-1] for key, rows in self.found.items()}
 
     def of(self, study: str, experiment: str) -> Sequence[Reference]:
         """Those of one experiment; a session each."""

@@ -21,21 +21,15 @@ from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Comparison, Judgement, Summary, Verdict
 from pytest_llem.results.compare import Change, change, judged
-from pytest_llem.results.outcome import Outcome
-from pytest_llem.results.references import (
-    Reference,
-    changed_subject,
-    changed_testbed,
-    of_outcomes,
-)
+from pytest_llem.results.references import Reference, changed_subject, changed_testbed
+from pytest_llem.results.statistics import summarise_figures
 
 __all__ = ["compared", "judge_regression"]
 
 
 def judge_regression(
     limit: Limit,
-    summary: Summary,
-    outcomes: Sequence[Outcome],
+    now: Reference,
     references: Sequence[Reference],
     *,
     allow_estimated: bool,
@@ -45,21 +39,21 @@ def judge_regression(
 
     Args:
         limit: with a budget.
-        summary: of the metric over the cycles.
-        outcomes: the cycles.
-        references: of the same experiment.
+        now: the experiment in this session.
+        references: the same in earlier ones.
         allow_estimated: judge estimated figures as if they were measured.
         strict: whatever isn't a clean pass fails.
     """
     budget = limit.regression
     assert budget is not None
+    summary = summarise_figures(now.read(limit.metric))
     unjudged: Judgement = "failed" if strict else "skipped"
     if summary.median is None:
         return _verdict(limit, "failed", summary, f"unmeasured: {summary.reason}")
     if summary.quality == "estimated" and not allow_estimated:
         text = "estimated, not measured, so not compared; --llem-allow-estimated compares it"
         return _verdict(limit, unjudged, summary, text)
-    found = compared(limit.metric, outcomes, references, budget=budget)
+    found = compared(limit.metric, now, references, budget=budget)
     if isinstance(found, str):
         return _verdict(limit, unjudged, summary, f"{found} (budget {_percent(budget)})")
     clean = found.outcome == "kept" and summary.quality in {"ok", "estimated"}
@@ -74,21 +68,20 @@ def judge_regression(
 
 def compared(
     metric: str,
-    outcomes: Sequence[Outcome],
+    now: Reference,
     references: Sequence[Reference],
     *,
     budget: float | None = None,
 ) -> Comparison | str:
-    """A metric of some cycles beside earlier sessions; or why it can't be compared.
+    """A metric of an experiment beside earlier sessions; or why it can't be compared.
 
     Args:
         metric: its name.
-        outcomes: of an experiment's cycles, one measured at least.
-        references: of the same experiment.
+        now: the experiment in this session.
+        references: the same in earlier ones.
         budget: 0.05 for 5 % worse; None to look without judging.
     """
-    now = of_outcomes("now", outcomes)
-    if now is None or not references:
+    if not references:
         return "no reference to compare with"
     energy = METRICS[metric].uses_energy
     usable = [one for one in references if not changed_testbed(now, one, energy=energy)]
