@@ -14,7 +14,10 @@ import pytest
 
 from tests.acceptance.conftest import Project
 
-STUDY = "execution: {cycles: 3}\n"
+STUDY = "worker: forked\nexecution: {cycles: 3}\n"
+FORKED = "worker: forked\n"
+"""Quick to measure with."""
+
 BUDGET = "--llem-compare-fail=peak_memory_bytes:5%"
 Change = Callable[[dict[str, Any]], None]
 
@@ -104,7 +107,7 @@ ROWS = {
     ),
     "other-worker": Row(
         on("worker", "reuse"),
-        "*: not compared, the testbed differs: worker: reuse → fresh *",
+        "*: not compared, the testbed differs: worker: reuse → forked *",
         "skipped",
         "failed",
     ),
@@ -128,19 +131,9 @@ class Session:
     status: int
 
 
-_SESSIONS: dict[bool, Session] = {}
-
-
 def compared(project: Project, *, strict: bool) -> Session:
-    """Made once by each process: a session takes its time."""
-    if strict not in _SESSIONS:
-        _SESSIONS[strict] = _compared(project, strict=strict)
-    return _SESSIONS[strict]
-
-
-def _compared(project: Project, *, strict: bool) -> Session:
     of = {cycles: [name for name in ROWS if ROWS[name].cycles == cycles] for cycles in (3, 2)}
-    all_three = "execution: {cycles: 3}\nexperiments:\n"
+    all_three = f"{FORKED}execution: {{cycles: 3}}\nexperiments:\n"
     path = saved(project, body=all_three + "".join(f"  - {{id: {name}}}\n" for name in ROWS))
     document = json.loads(path.read_text())
     for outcome in document["measurements"]:
@@ -148,7 +141,7 @@ def _compared(project: Project, *, strict: bool) -> Session:
     path.write_text(json.dumps(document))
     for cycles, names in of.items():
         rows = "".join(f"  - {{id: {name}}}\n" for name in names)
-        body = f"name: s\nexecution: {{cycles: {cycles}}}\nexperiments:\n{rows}"
+        body = f"{FORKED}name: s\nexecution: {{cycles: {cycles}}}\nexperiments:\n{rows}"
         project.study(body, name=f"{cycles}.study.yaml")
     (project.folder / "s.study.yaml").unlink()
     options = ["--llem-compare=before", BUDGET, "--llem-json=new.json", "--junit-xml=junit.xml"]
@@ -163,22 +156,19 @@ def _compared(project: Project, *, strict: bool) -> Session:
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["plain", "strict"])
-@pytest.mark.parametrize("name", ROWS)
-def test_a_row_of_the_table(project: Project, name: str, strict: bool) -> None:
-    row, session = ROWS[name], compared(project, strict=strict)
-    outcome = row.strict if strict else row.outcome
-    shown = [
-        line
-        for line in session.lines
-        if fnmatch.fnmatch(line, f"{name}: gate {outcome}: {row.text}")
-    ]
-    assert len(shown) == 1
-    gate = session.gates[name]
-    assert gate["outcome"] == outcome
-    assert session.junit[name] == {"failed": "failure"}.get(outcome, outcome)
-    (verdict,) = gate["verdicts"]
-    assert (verdict["comparison"] is None) == (row.outcome == "skipped")
+def test_every_row_of_the_table(project: Project, strict: bool) -> None:
+    # One session for all of them: each takes its time.
+    session = compared(project, strict=strict)
     assert session.status == 1
+    for name, row in ROWS.items():
+        outcome = row.strict if strict else row.outcome
+        wanted = f"{name}: gate {outcome}: {row.text}"
+        shown = [line for line in session.lines if fnmatch.fnmatch(line, wanted)]
+        assert len(shown) == 1, wanted
+        assert session.gates[name]["outcome"] == outcome, name
+        assert session.junit[name] == {"failed": "failure"}.get(outcome, outcome), name
+        (verdict,) = session.gates[name]["verdicts"]
+        assert (verdict["comparison"] is None) == (row.outcome == "skipped"), name
 
 
 def test_an_upgrade_of_the_engine_is_compared_and_named(
@@ -231,7 +221,7 @@ def test_a_study_has_budgets_of_its_own(project: Project) -> None:
 
 def test_an_experiment_that_is_new_has_no_reference(project: Project) -> None:
     saved(project)
-    project.study("execution: {cycles: 3}\nid: other\n")
+    project.study(f"{STUDY}id: other\n")
     result = project.run("benchmarks", "--llem-compare=before", BUDGET, "-rs")
     result.assert_outcomes(passed=3, skipped=1)
     result.stdout.fnmatch_lines(["*peak_memory_bytes: no reference to compare with (budget 5 %)*"])

@@ -234,6 +234,7 @@ def test_steps_are_compiled_while_loading_and_not_again(engine: Any) -> None:
 
 @pytest.mark.once
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
+@pytest.mark.filterwarnings("ignore")  # of compilers' own modules
 def test_compiled_machine_code_gives_the_same_tokens() -> None:
     small = {"num_hidden_layers": 1}
     shape = {"prompts": Prompts(count=2, input_tokens=4), "output_tokens": 8, "batch_size": 2}
