@@ -308,7 +308,6 @@ def test_on_the_wire_an_experiment_reads_like_its_study(
         ("slo", {"tfft_s": 1.0}),
         ("decoding", {"top_k": 1.0}),
         ("decoding", {"temperature": False}),
-        ("prompts", {"input_tokens": None}),
         ("prompts", {"input_tokens": "9"}),
         ("prompts", {"input_tokens": [1, 2]}),
         ("prompts", {"input_tokens": {"uniform": 3}}),

@@ -355,9 +355,8 @@ def test_an_experiment_may_be_of_another_kind_than_the_study(tmp_path: Path) -> 
     ("text", "said"),
     [
         ("scenario: {poisson: 1}", "scenario: pytorch can't do poisson; it can do: offline"),
-        ("device: mps", "device: pytorch can't compute on mps; it can on: "),
-        ("tensor_parallel: 2", "tensor_parallel: pytorch computes on one device only"),
-        ("decoding:\n  top_k: 3", "decoding.top_k: pytorch can't do that; it is greedy"),
+        ("backend: vllm\ndevice: mps", "device: vllm can't compute on mps; it can on: "),
+        ("tensor_parallel: 2", "tensor_parallel: pytorch can't share layers; set pipeline"),
     ],
 )
 def test_what_the_backend_can_not_do_is_refused_at_collection(

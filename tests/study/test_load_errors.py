@@ -138,7 +138,7 @@ experiments:
   - id: c
     warmup:
       prmpts: 1
-    device: mps
+    tensor_parallel: 2
 """
 
 
@@ -166,7 +166,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_lines_and_each_once(tmp_p
         ["20", "experiments.0.id"],
         ["21", "dtype"],
         ["24", "warmup.prmpts"],
-        ["25", "device"],
+        ["25", "tensor_parallel"],
     ]
 
 

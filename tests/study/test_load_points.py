@@ -103,17 +103,17 @@ variants:
   quant:
     plain: {}
     fp8: {vllm: {quantization: fp8}}
-sweep: {batch_size: [1, 4]}
+sweep: {seed: [1, 4]}
 """
 
 
 def test_names_of_variants_go_into_ids_but_for_the_one_that_changes_nothing(tmp_path: Path) -> None:
     found = study(tmp_path, VARIANTS)
     assert ids(found) == [
-        "batch_size-1",
-        "batch_size-4",
-        "batch_size-1-quant-fp8",
-        "batch_size-4-quant-fp8",
+        "seed-1",
+        "seed-4",
+        "quant-fp8-seed-1",
+        "quant-fp8-seed-4",
     ]
 
 
@@ -279,10 +279,10 @@ sweep:
 @pytest.mark.parametrize(
     ("text", "name", "reason"),
     [
-        ("sweep: {device: [cpu, mps]}", "device-mps", "device: pytorch can't compute on mps"),
+        ("backend: vllm\nsweep: {device: [cpu, mps]}", "device-mps", "device: vllm can't"),
         ("sweep: {backend: [pytorch, vlm]}", "backend-vlm", "unknown backend vlm; did you mean"),
         ("sweep: {pytorch.a: [1, .nan]}", "pytorch_a-nan", "pytorch: Out of range float values"),
-        ("variants: {g: {a: {}, b: {gpus: 2}}}", "g-b", "gpus: pytorch computes on one device"),
+        ("variants: {g: {a: {}, b: {tensor_parallel: 2}}}", "g-b", "tensor_parallel: pytorch"),
         ("backend: vllm\ntensor_parallel: 4\nsweep: {gpus: [4, 2]}", "gpus-2", "gpus: fewer than"),
     ],
 )

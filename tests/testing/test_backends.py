@@ -113,7 +113,7 @@ def test_the_suites_own_fake_keeps_all_but_what_it_does_not_pretend(
     monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.syspath_prepend(request.config.rootpath / "tests" / "third_party")
-    told = {"no-model", "unknown-option", "prompts", "streaming", "decoding", "seed"}
+    told = {"no-model", "unknown-option", "prompts", "decoding", "seed"}
     backend_conformance("fake", skip=told)
     with pytest.raises(AssertionError) as caught:
         backend_conformance("fake", skip=BY_NAME.keys() - told)

@@ -83,7 +83,7 @@ def reading(*paths: Path | str) -> str:
 
 
 def left(daemon: Daemon) -> list[Any]:
-    return list(daemon.client.containers.list(all=True))
+    return list(daemon.client.containers.list(all=True, ignore_removed=True))
 
 
 def model_volumes(daemon: Daemon) -> list[str]:
