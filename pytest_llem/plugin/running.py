@@ -5,6 +5,7 @@ Kept apart from collecting, which needs none of it: imported by the first test o
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -13,7 +14,6 @@ from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin import reporting, run
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
-from pytest_llem.plugin.containers import Preflight
 from pytest_llem.plugin.execute import (
     LlemFailed,
     Turn,
@@ -203,9 +203,9 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
     run.of(item.config).keep_engine_for(key)
 
 
-def containers(session: pytest.Session) -> Preflight:
-    """What lets items into containers; nothing is looked at yet."""
-    return Preflight(session)
+def containers(session: pytest.Session) -> Any:
+    """What lets items into containers; nothing is looked at yet, nor imported without need."""
+    return importlib.import_module("pytest_llem.plugin.containers").Preflight(session)
 
 
 def check_models(session: pytest.Session) -> None:
