@@ -4,8 +4,8 @@ Run it with: python perf/dispatch.py [--engine fake|pytorch] [--runs N] [--quick
              [--image IMAGE | --rig]
 
 A worker is started and makes one tiny measurement, as the plugin has it done. From the wall time
-of that are taken the durations of its windows, and the time of a bare interpreter
-(``python -c pass``). What is left is ours: finding the backend, the archive that the worker imports
+of that are taken the durations of its windows, and the time of an interpreter that imports the
+worker's program. What is left is ours: finding the backend, the archive that the worker imports
 from, the frames, ending the process; for ``ephemeral`` the container too, its interpreter and
 imports slower on a cold read-only root. All are timed in turn, so that a busy machine slows all.
 
@@ -66,6 +66,9 @@ IMPORTS = {
     "pytorch": "import torch; from transformers import AutoModelForCausalLM",
 }
 MODEL = str(ROOT / "benchmarks" / "models" / "tiny-llama")
+WORKER = "import pytest_llem.worker.__main__"
+"""The program of a worker; what its engine imports is within the window of loading."""
+
 PARTS = ("wall_s", "phases_s")
 METERS = {"fake": "fixed", "pytorch": "estimate"}
 
@@ -143,12 +146,12 @@ def interpreter(code: str) -> float:
 
 def run(places: Mapping[str, Callable[[], dict[str, float]]], engine: str) -> dict[str, Any]:
     """One measurement at each place and, right beside them, the interpreters."""
-    bare_s = interpreter("pass")
-    found: dict[str, Any] = {"bare_s": bare_s}
+    bare_s, worker_s = interpreter("pass"), interpreter(WORKER)
+    found: dict[str, Any] = {"bare_s": bare_s, "worker_s": worker_s}
     found["imports_s"] = bare_s if engine == "fake" else interpreter(IMPORTS[engine])
     for name, measure in places.items():
         times = measure()
-        off_s = 0.0 if name.endswith(("reuse", "forked")) else bare_s
+        off_s = 0.0 if name.endswith(("reuse", "forked")) else worker_s
         found[name] = times | {"overhead_s": times["wall_s"] - times["phases_s"] - off_s}
     return found
 
@@ -254,8 +257,11 @@ def show(data: Mapping[str, Any]) -> None:
         )
         missed = "" if data["median_overhead_s"][name] <= limit_s else "  NOT KEPT"
         print(f"{name:<20}" + "".join(f"{cell:>10.3f}" for cell in cells) + missed)
-    for part, text in {"bare_s": "python -c pass", "imports_s": data["imports"]}.items():
-        print(f"{statistics.median(times[part] for times in runs):.3f} beside it: {text}")
+    beside = {"bare_s": "pass", "worker_s": WORKER, "imports_s": data["imports"]}
+    for part, text in beside.items():
+        print(
+            f"{statistics.median(times[part] for times in runs):.3f} beside it: python -c {text!r}"
+        )
 
 
 def main() -> int:
