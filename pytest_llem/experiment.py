@@ -7,7 +7,7 @@ the help text, both in pydantic's words: the host validates these very classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, ClassVar, Literal
 
 from pytest_llem.rules import (
@@ -28,6 +28,7 @@ from pytest_llem.rules import (
 )
 
 __all__ = [
+    "DECODING",
     "NOT_IN_DIGEST",
     "Concurrency",
     "Decoding",
@@ -119,6 +120,21 @@ class Decoding:
         None, "only tokens at least this likely, relative to the likeliest"
     )
     repetition_penalty: Factor | None = described(None, "above 1 makes repetitions less likely")
+
+    @property
+    def sampled(self) -> bool:
+        """Whether tokens are drawn at random, which is the same for all engines.
+
+        They are with a temperature above 0, and with top_k, top_p or min_p at a temperature that
+        isn't set, which is then 1. A repetition penalty alone changes what is likeliest.
+        """
+        if self.temperature is not None:
+            return self.temperature > 0
+        return any(part is not None for part in (self.top_k, self.top_p, self.min_p))
+
+
+DECODING = tuple(each.name for each in fields(Decoding))
+"""All ways to say how the next token is chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Units are part of a name: ``_j _w _s _bytes``. Times are seconds of the worker's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pytest_llem.traffic import Stages, Traffic
@@ -74,6 +74,18 @@ class Reading:
     reason: str | None = None
     to_idle: ToIdle | None = None
     before_w: float | None = None
+
+    def without_figures(self, reason: str) -> Reading:
+        """What was to be read, unmeasured."""
+        return replace(
+            self,
+            energy_j=None,
+            uncertainty_j=None,
+            to_idle=None,
+            before_w=None,
+            quality="unmeasured",
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

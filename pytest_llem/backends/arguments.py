@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 
 from pytest_llem.errors import LlemError
 
-__all__ = ["check_arguments"]
+__all__ = ["check_arguments", "hint"]
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """``; did you mean …?`` with the nearest of the known names; empty where none is near."""
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_arguments(
@@ -30,7 +36,6 @@ def check_arguments(
         if name in ours:
             problems.append(f"{name}: {ours[name]}")
         elif name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            problems.append(f"{name}: unknown" + (f"; did you mean {near[0]}?" if near else ""))
+            problems.append(f"{name}: unknown{hint(name, names)}")
     if problems:
         raise LlemError(f"{engine} doesn't take these options: {'; '.join(problems)}")

@@ -19,8 +19,9 @@ from pytest_llem.backends.pytorch_model import build, choose_device
 from pytest_llem.backends.pytorch_options import Options
 from pytest_llem.backends.pytorch_sampling import Chooser
 from pytest_llem.backends.pytorch_steps import Batch, Steps
+from pytest_llem.backends.versions import installed
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Experiment, Lognormal, Prompts, Uniform
+from pytest_llem.experiment import DECODING, Experiment, Lognormal, Prompts, Uniform
 from pytest_llem.extensions import Abilities, Completion, Engine, EngineFacts, Workload
 from pytest_llem.records import RequestTiming
 
@@ -42,19 +43,13 @@ class PytorchBackend:
         devices=frozenset({"cpu", "cuda", "mps"}),
         parallel=True,
         tensor_parallel=False,
-        decoding=frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}),
+        decoding=frozenset(DECODING),
         forks=True,
     )
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of torch and transformers, read from metadata: nothing is imported."""
-        found: dict[str, str | None] = {}
-        for package in ("torch", "transformers"):
-            try:
-                found[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found[package] = None
-        return found
+        return installed("torch", "transformers")
 
     def preload(self) -> None:
         """Import torch and the model classes, which is most of a small model's start-up."""

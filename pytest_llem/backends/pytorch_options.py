@@ -7,13 +7,13 @@ error that names the nearest, and so is one that has a field of its own in a stu
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llem.backends.arguments import hint
 from pytest_llem.errors import LlemError
 from pytest_llem.experiment import Experiment
 
@@ -21,6 +21,9 @@ __all__ = ["OWN", "Options", "check_names", "hub_arguments", "known_arguments"]
 
 OWN = ("cache", "compile", "device_map", "quantization", "threads")
 """Options that this backend understands itself; all others are transformers' own."""
+
+_FEW = 30
+"""Names that can be listed where none is near."""
 
 _CACHES = ("dynamic", "static")
 
@@ -178,8 +181,7 @@ def check_names(where: str, given: Iterable[str], known: Collection[str]) -> Non
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            choices = sorted(known) if len(known) <= 30 else []
-            help_text = f"did you mean {near[0]}?" if near else f"known: {', '.join(choices)}"
-            what = f"the installed version doesn't know {name}"
-            raise LlemError(f"{where}: {what}" + (f"; {help_text}" if near or choices else ""))
+            near = hint(name, known)
+            if not near and len(known) <= _FEW:
+                near = f"; known: {', '.join(sorted(known))}"
+            raise LlemError(f"{where}: the installed version doesn't know {name}{near}")

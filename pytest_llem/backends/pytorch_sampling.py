@@ -6,18 +6,7 @@ from typing import Any
 
 from pytest_llem.experiment import Decoding
 
-__all__ = ["Chooser", "is_sampled"]
-
-
-def is_sampled(decoding: Decoding) -> bool:
-    """Whether tokens are drawn at random.
-
-    They are with a temperature above 0, and with top_k, top_p or min_p at a temperature that isn't
-    set, which is then 1. A repetition penalty alone changes what is likeliest.
-    """
-    if decoding.temperature is not None:
-        return decoding.temperature > 0
-    return any(part is not None for part in (decoding.top_k, decoding.top_p, decoding.min_p))
+__all__ = ["Chooser"]
 
 
 class Chooser:
@@ -28,7 +17,7 @@ class Chooser:
         self._torch = torch
         self._processors = _processors(decoding)
         self._generator: Any = None
-        if is_sampled(decoding):
+        if decoding.sampled:
             self._generator = torch.Generator(device=device).manual_seed(seed)
 
     @property
@@ -61,7 +50,7 @@ def _processors(decoding: Decoding) -> list[Any]:
     if decoding.repetition_penalty not in {None, 1.0}:
         penalty = float(decoding.repetition_penalty or 1.0)
         found.append(logits_process.RepetitionPenaltyLogitsProcessor(penalty))
-    if not is_sampled(decoding):
+    if not decoding.sampled:
         return found
     if decoding.temperature not in {None, 1.0}:
         found.append(logits_process.TemperatureLogitsWarper(float(decoding.temperature or 1.0)))

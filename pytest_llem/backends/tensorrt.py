@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llem.backends.tensorrt_arguments import DECODING, arguments, sampling
+from pytest_llem.backends.tensorrt_arguments import arguments, sampling
+from pytest_llem.backends.versions import installed
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Experiment
+from pytest_llem.experiment import DECODING, Experiment
 from pytest_llem.extensions import Abilities, Completion, Engine, EngineFacts, Workload
 from pytest_llem.records import RequestTiming
 
@@ -54,13 +55,7 @@ class TensorrtBackend:
 
     def versions(self) -> Mapping[str, str | None]:
         """Versions of TensorRT-LLM and torch, read from metadata: nothing is imported."""
-        found: dict[str, str | None] = {}
-        for package in ("tensorrt_llm", "torch"):
-            try:
-                found[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found[package] = None
-        return found
+        return installed("tensorrt_llm", "torch")
 
     def preload(self) -> None:
         """Import the engine, which takes longer than all else that a small model needs."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pytest_llem.backends.arguments import hint
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Decoding, Experiment
+from pytest_llem.experiment import DECODING, Decoding, Experiment
 from pytest_llem.extensions import Workload
 
-__all__ = ["DECODING", "arguments", "sampling"]
+__all__ = ["arguments", "sampling"]
 
 _OWN = {
     "model": "model",
@@ -29,8 +29,6 @@ _FIXED = {
     "return_perf_metrics": "times are made of it",
 }
 """Arguments that nobody but this module sets, and why."""
-
-DECODING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def arguments(experiment: Experiment, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,9 +93,7 @@ def _leaves(annotation: Any) -> Iterable[Any]:
 
 
 def _unknown_option(where: str, name: str, accepted: Iterable[str]) -> LlemError:
-    close = difflib.get_close_matches(name, sorted(accepted), n=1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    return LlemError(f"{where}: the installed TensorRT-LLM doesn't know it{hint}")
+    return LlemError(f"{where}: the installed TensorRT-LLM doesn't know it{hint(name, accepted)}")
 
 
 def sampling(workload: Workload, number: int, end_id: int) -> dict[str, Any]:
@@ -122,10 +118,7 @@ def sampling(workload: Workload, number: int, end_id: int) -> dict[str, Any]:
 
 def _decoding(asked: Decoding) -> dict[str, Any]:
     """Its words for how the next token is chosen: it is greedy where none is said."""
-    chosen = {name: value for name in DECODING if (value := getattr(asked, name)) is not None}
-    if chosen.get("temperature") == 0:
-        return {k: v for k, v in chosen.items() if k == "repetition_penalty"}
-    if chosen.keys() - {"repetition_penalty"}:
-        # By min_p alone it would still be greedy.
-        return {"temperature": 1.0, **chosen}
-    return chosen
+    names = DECODING if asked.sampled else ("repetition_penalty",)
+    chosen = {name: value for name in names if (value := getattr(asked, name)) is not None}
+    # By min_p alone it would still be greedy.
+    return {"temperature": 1.0, **chosen} if asked.sampled else chosen

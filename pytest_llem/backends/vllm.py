@@ -23,7 +23,7 @@ from pytest_llem.backends.processes import peak_resident_bytes, reset_peak_resid
 from pytest_llem.backends.vllm_engine import AsyncVllmEngine, Memory, VllmEngine, sampling
 from pytest_llem.backends.vllm_failures import Log, explained
 from pytest_llem.errors import LlemError
-from pytest_llem.experiment import Experiment
+from pytest_llem.experiment import DECODING, Experiment
 from pytest_llem.extensions import Abilities, Engine, EngineFacts, Workload
 
 __all__ = ["VllmBackend"]
@@ -58,7 +58,7 @@ class VllmBackend:
         scenarios=frozenset({"offline", "poisson", "concurrency"}),
         batches=False,
         parallel=True,
-        decoding=frozenset({"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}),
+        decoding=frozenset(DECODING),
         forks=True,
         built_from=frozenset({"scenario"}),
     )

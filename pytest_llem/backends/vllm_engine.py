@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pytest_llem.backends.vllm_failures import Log, explained
-from pytest_llem.experiment import Decoding
+from pytest_llem.experiment import DECODING, Decoding
 from pytest_llem.extensions import Completion, EngineFacts, Workload
 from pytest_llem.records import RequestTiming
 
@@ -79,21 +79,14 @@ class Streams(Protocol):
 def sampling(decoding: Decoding, seed: int, number: int, count: int) -> dict[str, Any]:
     """Arguments of ``SamplingParams``, output kind excepted, for exactly ``count`` tokens.
 
-    Greedy where nothing asks for chance: no temperature and none of the limits on what is drawn
-    from. A seed of its own for each request makes its tokens the same in whatever company it is
+    A seed of its own for each request makes its tokens the same in whatever company it is
     computed.
     """
-    limits = {name: getattr(decoding, name) for name in ("top_k", "top_p", "min_p")}
-    chosen = {name: value for name, value in limits.items() if value is not None}
-    temperature = decoding.temperature
-    if temperature is None:
-        temperature = 1.0 if chosen else 0.0
-    if decoding.repetition_penalty is not None:
-        chosen["repetition_penalty"] = decoding.repetition_penalty
+    chosen = {name: value for name in DECODING if (value := getattr(decoding, name)) is not None}
     return {
+        "temperature": 1.0 if decoding.sampled else 0.0,
         **chosen,
-        "temperature": temperature,
-        "seed": (seed + number) % _SEEDS if temperature > 0 else None,
+        "seed": (seed + number) % _SEEDS if decoding.sampled else None,
         "max_tokens": count,
         "min_tokens": count,
         "ignore_eos": True,

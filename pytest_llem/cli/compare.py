@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_llem.demands import Limit
-from pytest_llem.records import Verdict
+from pytest_llem.records import Comparison, Judgement
 from pytest_llem.reports.collected import COMPARED
-from pytest_llem.results.gates import overall
-from pytest_llem.results.references import Reference, References, load
+from pytest_llem.results.references import Reference, load
 from pytest_llem.results.regression import compared, judge_regression
 from pytest_llem.study import budgets
 from pytest_llem.wire import to_dict
@@ -55,8 +54,11 @@ def run(options: argparse.Namespace) -> int:
         return 2
     given = budgets.parse(options.fail, "--fail")
     references, current = load(earlier), load([last]).single()
-    how = {"allow_estimated": options.allow_estimated, "strict": options.strict}
-    rows = list(_rows(current, references, given, how))
+    rows = [
+        {"study": study, "experiment": name, **row}
+        for (study, name), now in current.items()
+        for row in _rows(now, references.of(study, name), given, options)
+    ]
     if options.json:
         sys.stdout.write(json.dumps(rows, indent=1, allow_nan=False) + "\n")
     for row in () if options.json else rows:
@@ -67,32 +69,31 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _rows(
-    current: Mapping[tuple[str, str], Reference],
-    references: References,
+    now: Reference,
+    known: Sequence[Reference],
     given: Mapping[str, float],
-    how: Mapping[str, bool],
+    options: argparse.Namespace,
 ) -> Iterator[dict[str, Any]]:
-    """A row for each experiment and metric, as plain data."""
-    for (study, name), now in current.items():
-        known = references.of(study, name)
-        for metric, budget in given.items():
-            limit = Limit(metric=metric, regression=budget)
-            yield {"study": study, "experiment": name, **_judged(limit, now, known, how)}
-        for metric in () if given else COMPARED:
-            found = compared(metric, now, known)
-            text = found if isinstance(found, str) else found.text
-            row = {"study": study, "experiment": name, "metric": metric, "outcome": None}
-            comparison = None if isinstance(found, str) else to_dict(found)
-            yield {**row, "text": text, "comparison": comparison}
+    """A row for each metric of an experiment, as plain data; without budgets nothing is judged."""
+    for metric, budget in given.items():
+        verdict = judge_regression(
+            Limit(metric=metric, regression=budget),
+            now,
+            known,
+            allow_estimated=options.allow_estimated,
+            strict=options.strict,
+        )
+        yield _row(metric, verdict.outcome, verdict.reason, verdict.comparison)
+    for metric in () if given else COMPARED:
+        found = compared(metric, now, known)
+        if isinstance(found, str):
+            yield _row(metric, None, found, None)
+        else:
+            yield _row(metric, None, found.text, found)
 
 
-def _judged(limit: Limit, now: Reference, known: Any, how: Mapping[str, bool]) -> dict[str, Any]:
-    verdict: Verdict = judge_regression(
-        limit, now, known, allow_estimated=how["allow_estimated"], strict=how["strict"]
-    )
-    return {
-        "metric": limit.metric,
-        "outcome": overall([verdict]),
-        "text": verdict.reason,
-        "comparison": None if verdict.comparison is None else to_dict(verdict.comparison),
-    }
+def _row(
+    metric: str, outcome: Judgement | None, text: str, comparison: Comparison | None
+) -> dict[str, Any]:
+    plain = None if comparison is None else to_dict(comparison)
+    return {"metric": metric, "outcome": outcome, "text": text, "comparison": plain}

@@ -10,14 +10,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llem.meters.lines import Lines
 from pytest_llem.meters.power_ticks import Tick
 
 __all__ = ["Sample", "TickSeries", "Trace"]
@@ -101,7 +100,7 @@ class Trace:
         self._settings = {"uuids": list(uuids), "hz": hz, "ticks": ticks}
         self._process: subprocess.Popen[bytes] | None = None
         self._greeted = False
-        self._data = b""
+        self._lines = Lines()
 
     @property
     def pid(self) -> int | None:
@@ -208,24 +207,16 @@ class Trace:
         """The next line; None where none comes in time, or none will come."""
         if self._process is None or self._process.stdout is None:
             return None
-        pipe = self._process.stdout.fileno()
-        poll = select.poll()  # takes any number of open files, where select doesn't
-        poll.register(pipe, select.POLLIN)
-        deadline = time.monotonic() + limit_s
-        while b"\n" not in self._data:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                self._fail(
-                    f"the power trace did not answer within {limit_s:g} s; NVML hangs, or the"
-                    " machine is very busy: see whether nvidia-smi answers"
-                )
-                return None
-            data = os.read(pipe, 1 << 20)
-            if not data:
-                self._fail(self._ended())
-                return None
-            self._data += data
-        line, _, self._data = self._data.partition(b"\n")
-        return line
+        try:
+            return self._lines.next(self._process.stdout.fileno(), limit_s)
+        except TimeoutError:
+            self._fail(
+                f"the power trace did not answer within {limit_s:g} s; NVML hangs, or the"
+                " machine is very busy: see whether nvidia-smi answers"
+            )
+        except EOFError:
+            self._fail(self._ended())
+        return None
 
     def _ended(self) -> str:
         status = None

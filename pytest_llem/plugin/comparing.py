@@ -10,8 +10,8 @@ import pytest
 
 from pytest_llem.demands import Limit
 from pytest_llem.errors import LlemError, ResultsError
-from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME
+from pytest_llem.plugin.session import results_root
 from pytest_llem.results.references import References, load
 from pytest_llem.study.budgets import parse
 from pytest_llem.study.load import Planned
@@ -47,8 +47,7 @@ def _path(config: pytest.Config, text: str) -> Path:
 
 def saved_folder(config: pytest.Config) -> Path:
     """Where ``--llem-save`` keeps reports."""
-    given = config.getini("llem_results_dir") or Choices(config).user.settings.results_dir
-    return config.rootpath / (given or "results") / "references"
+    return results_root(config) / "references"
 
 
 def saved_as(config: pytest.Config) -> Path | None:

@@ -11,7 +11,7 @@ from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.study.load import Study
 
-__all__ = ["KEY", "LlemSession", "results_folder"]
+__all__ = ["KEY", "LlemSession", "results_folder", "results_root"]
 
 
 class LlemSession:
@@ -72,6 +72,11 @@ _FOLDER = pytest.StashKey[Path]()
 def results_folder(config: pytest.Config) -> Path:
     """Where the results of the session go."""
     if _FOLDER not in config.stash:
-        given = config.getini("llem_results_dir") or Choices(config).user.settings.results_dir
-        config.stash[_FOLDER] = config.rootpath / (given or "results") / config.stash[SESSION_NAME]
+        config.stash[_FOLDER] = results_root(config) / config.stash[SESSION_NAME]
     return config.stash[_FOLDER]
+
+
+def results_root(config: pytest.Config) -> Path:
+    """Where the results of all sessions go."""
+    given = config.getini("llem_results_dir") or Choices(config).user.settings.results_dir
+    return config.rootpath / (given or "results")

@@ -79,7 +79,7 @@ class ExperimentResult:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What speaks against its figures: too few cycles, scatter, drift."""
+        """What its cycles say against their median: scatter, drift."""
         ordered = sorted(self.measurements, key=lambda measurement: measurement.cycle)
         return doubts(ordered)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llem.reports.collected import Collected
+from pytest_llem.results.steadiness import too_few
 from pytest_llem.wire import to_dict
 
 __all__ = ["SCHEMA_VERSION", "document"]
@@ -50,7 +51,7 @@ def document(
                     metric: {"text": found} if isinstance(found, str) else to_dict(found)
                     for metric, found in result.comparisons.items()
                 },
-                "doubts": list(result.doubts),
+                "doubts": [*too_few(len(result.measurements)), *result.doubts],
                 "statistics": {name: to_dict(s) for name, s in result.summary.items()},
             }
             for (study, file, experiment), result in collected.experiments().items()

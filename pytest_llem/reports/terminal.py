@@ -87,8 +87,7 @@ def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[st
         for problem in measurement.integrity:
             notes[f"{name}: integrity: {problem}"] = None
         notes.update({f"{name}: warning: {text}": None for text in measurement.warnings})
-    # That cycles are few is plain from the column beside it.
-    notes.update({f"{name}: {text}": None for text in result.doubts if "too few" not in text})
+    notes.update({f"{name}: {text}": None for text in result.doubts})
     for earlier in result.replaced:
         cause = earlier.failure.message if earlier.failure else earlier.skipped or "measured"
         notes[f"{name}: c{earlier.cycle}: the last try counts; one before: {cause}"] = None

@@ -95,7 +95,8 @@ def compared(
     current = now.values(metric) or []
     found = change(current, sessions, higher_is_better=METRICS[metric].higher_is_better)
     details = [f"with {text}" for text in changed_subject(now, usable[-1])]
-    if left := len(references) - len(sessions):
+    compared_with = len(sessions) if isinstance(found, str) else found.sessions
+    if left := len(references) - compared_with:
         details.append(f"{left} of {len(references)} references left out")
     if isinstance(found, str):
         return Comparison(

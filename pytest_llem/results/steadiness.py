@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pytest_llem.records import Measurement
 from pytest_llem.results.compare import FEWEST
 
-__all__ = ["doubts", "trend_p"]
+__all__ = ["doubts", "too_few", "trend_p"]
 
 _WATCHED = ("output_tokens_per_s", "energy_per_output_token_j")
 _MOST_STDEV = 0.10
@@ -31,11 +31,6 @@ def doubts(measurements: Sequence[Measurement]) -> tuple[str, ...]:
     Speed and energy are looked at; what is estimated or wasn't measured says nothing of noise.
     """
     found = []
-    if 0 < len(measurements) < FEWEST:
-        found.append(
-            f"too few cycles: {len(measurements)}; {FEWEST} or more tell noise from change:"
-            " raise execution.cycles"
-        )
     for metric in _WATCHED:
         figures = [measurement.metrics[metric] for measurement in measurements]
         values = [figure.value for figure in figures if figure.quality != "estimated"]
@@ -44,6 +39,14 @@ def doubts(measurements: Sequence[Measurement]) -> tuple[str, ...]:
             found += [f"{metric}: {text}" for text in _scatter(known)]
             found += [f"{metric}: {text}" for text in _trend(known)]
     return tuple(found)
+
+
+def too_few(count: int) -> tuple[str, ...]:
+    """A line where so many cycles, one at least, can't tell noise from change."""
+    if not 0 < count < FEWEST:
+        return ()
+    text = f"too few cycles: {count}; {FEWEST} or more tell noise from change"
+    return (f"{text}: raise execution.cycles",)
 
 
 def _scatter(values: Sequence[float]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 
 from pytest_llem.records import Reading
@@ -31,16 +30,4 @@ def join(
         else "it isn't known whether engine and meter ran on the same kernel"
     )
     reason = f"{why}, so their clocks can't be compared"
-    return tuple(_without_figures(reading, reason) for reading in readings)
-
-
-def _without_figures(reading: Reading, reason: str) -> Reading:
-    return dataclasses.replace(
-        reading,
-        energy_j=None,
-        uncertainty_j=None,
-        to_idle=None,
-        before_w=None,
-        quality="unmeasured",
-        reason=reason,
-    )
+    return tuple(reading.without_figures(reason) for reading in readings)

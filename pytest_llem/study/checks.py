@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pytest_llem.experiment import Concurrency, Experiment, Lognormal, Poisson, Uniform
+from pytest_llem.experiment import (
+    DECODING,
+    Concurrency,
+    Experiment,
+    Lognormal,
+    Poisson,
+    Uniform,
+)
 from pytest_llem.extensions import Abilities
 from pytest_llem.study import prompt_source
 from pytest_llem.study.keys import Execution
@@ -118,7 +125,7 @@ def unable(experiment: Experiment, abilities: Abilities) -> Iterator[Problem]:
     elif not abilities.tensor_parallel and experiment.tensor_parallel != 1:
         yield ("tensor_parallel",), f"{who} can't share layers; set pipeline_parallel"
     can_decode = abilities.decoding
-    for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty"):
+    for name in DECODING:
         # A temperature of 0 is another word for greedy.
         asked = getattr(experiment.decoding, name)
         if asked is not None and (name, asked) != ("temperature", 0) and name not in can_decode:

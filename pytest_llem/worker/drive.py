@@ -93,7 +93,7 @@ class _Steady:
         end_s, readings = await self._bracket.stop(start_s, max(start_s, self.to_s))
         if not self.read:
             start_s, end_s = from_s, self.to_s
-            readings = [_unread(reading) for reading in readings]
+            readings = [reading.without_figures(TOO_LATE) for reading in readings]
         return Window(
             phase="measure",
             start_s=start_s,
@@ -242,18 +242,6 @@ class Driver:
             completion = dataclasses.replace(completion, timing=timing)
         self._done[number] = completion
         self._report(len(self._done))
-
-
-def _unread(reading: Reading) -> Reading:
-    return dataclasses.replace(
-        reading,
-        energy_j=None,
-        uncertainty_j=None,
-        to_idle=None,
-        before_w=None,
-        quality="unmeasured",
-        reason=TOO_LATE,
-    )
 
 
 async def _together(tasks: Collection[asyncio.Task[None]]) -> None:

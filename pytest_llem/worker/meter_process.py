@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from typing import Any, NoReturn
 
 from pytest_llem.errors import LlemError
 from pytest_llem.extensions import METERS, Meter, Target, find
+from pytest_llem.meters.lines import Lines
 from pytest_llem.records import Reading
 from pytest_llem.wire import from_dict
 from pytest_llem.worker.beside import serve_windows
@@ -81,7 +81,7 @@ class MeterProcess:
             LlemError: when it can't be started.
         """
         self.reason = ""
-        self._data = b""
+        self._lines = Lines()
         # Isolated and without site: what may be imported is handed over.
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(sys.path)]
         try:
@@ -145,22 +145,15 @@ class MeterProcess:
             OSError: when none comes in time, or none will come.
         """
         assert self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
-        poll = select.poll()  # takes any number of open files, where select doesn't
-        poll.register(pipe, select.POLLIN)
-        deadline = time.monotonic() + limit_s
-        while b"\n" not in self._data:
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise OSError(
-                    f"no answer within {limit_s:g} s; a driver hangs, or the machine is very busy:"
-                    " see python -m pytest_llem doctor"
-                )
-            data = os.read(pipe, 1 << 20)
-            if not data:
-                raise OSError("it ended; see the worker's log")
-            self._data += data
-        line, _, self._data = self._data.partition(b"\n")
-        return line
+        try:
+            return self._lines.next(self._process.stdout.fileno(), limit_s)
+        except TimeoutError as error:
+            raise OSError(
+                f"no answer within {limit_s:g} s; a driver hangs, or the machine is very busy:"
+                " see python -m pytest_llem doctor"
+            ) from error
+        except EOFError as error:
+            raise OSError("it ended; see the worker's log") from error
 
     def _fail(self, why: str) -> None:
         self.reason = f"the process of the meters failed: {why}"

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from pytest_llem.records import Figure, Measurement
-from pytest_llem.results.steadiness import doubts, trend_p
+from pytest_llem.results.steadiness import doubts, too_few, trend_p
 from tests.builders import estimated, measurement, unmeasured
 
 
@@ -23,9 +23,9 @@ def test_nothing_measured_raises_none() -> None:
     assert doubts([]) == ()
 
 
-def test_too_few() -> None:
-    (text,) = doubts(cycles(100, 100))
-    assert text.startswith("too few cycles: 2; 3 or more")
+@pytest.mark.parametrize(("count", "told"), [(0, 0), (1, 1), (2, 1), (3, 0)])
+def test_too_few(count: int, told: int) -> None:
+    assert len(too_few(count)) == told
 
 
 def test_scatter() -> None:
