@@ -291,8 +291,10 @@ class Runner(Protocol):
     One that holds something beyond its workers has a ``close()``, called at the session's end. One
     that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
     another try. One whose GPUs aren't this host's has ``devices(launch)``, to lease them from; None
-    where they are. One that can fork a worker from a process that has imported the engine has
-    ``fork(launch)``, which returns a transport as ``start`` does, or raises ``ForkRefused``.
+    where they are. One whose workers may outlive a session that was killed has ``reap()``, which
+    ends those of dead sessions. One that can fork a worker from a process that has imported the
+    engine has ``fork(launch)``, which returns a transport as ``start`` does, or raises
+    ``ForkRefused``.
     """
 
     name: str

@@ -23,7 +23,7 @@ from pytest_llem.plugin.naming import (
     named_paths,
     session_name,
 )
-from pytest_llem.plugin.options import add_options, add_short_option
+from pytest_llem.plugin.options import add_options, add_short_option, longest_wait_s
 
 __all__: list[str] = []
 
@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if config.getini("llem_collect") not in {"named", "always"}:
         raise pytest.UsageError("ini llem_collect: accepted are named and always")
+    longest_wait_s(config)
     config.stash[SESSION_NAME] = session_name(config)
     gatekeeper = _Gatekeeper(config)
     config.pluginmanager.register(gatekeeper, "llem-gatekeeper")

@@ -25,6 +25,7 @@ from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
+from pytest_llem.runners.devices import Lease
 from pytest_llem.runners.docker.settings import given, keeps_engine
 from pytest_llem.runners.workers import Task
 from pytest_llem.study.identity import engine_key
@@ -74,11 +75,10 @@ class Turn:
 
 def measure(run: Run, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
-    planned, study = turn.planned, turn.study
-    measurement = failure = skipped = raw = gap = None
+    measurement = failure = skipped = raw = None
+    rest = _Rest(run, turn)
     try:
-        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
-        measurement, raw = _converse(run, turn)
+        measurement, raw = _converse(run, turn, rest)
     except EngineMissing as error:
         if not turn.runner.chosen and not run.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
@@ -95,7 +95,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
     outcome = dataclasses.replace(
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
-        gap=gap,
+        gap=rest.gap,
         place=dict(run.workers.place),
     )
     run.keep(turn.study.path, outcome)
@@ -106,7 +106,27 @@ def measure(run: Run, turn: Turn) -> Outcome:
     return outcome
 
 
-def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
+class _Rest:
+    """The gap before a measurement, once its devices are leased.
+
+    Attributes:
+        gap: what came of it; None where none was due.
+    """
+
+    def __init__(self, run: Run, turn: Turn) -> None:
+        self._run = run
+        self._turn = turn
+        self.gap: Mapping[str, Any] | None = None
+
+    def __call__(self, lease: Lease) -> None:
+        """Wait; a measurement that is tried a second time has waited already."""
+        turn, experiment = self._turn, self._turn.planned.experiment
+        gaps = turn.study.gaps
+        waited = self._run.rests.wait(turn.file, experiment, turn.cycle, gaps, lease.gpus)
+        self.gap = waited or self.gap
+
+
+def _converse(run: Run, turn: Turn, rest: _Rest) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
     experiment, cycle, journal = turn.planned.experiment, turn.cycle, run.journal
     if experiment.backend not in names(BACKENDS):
@@ -121,13 +141,13 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
         SideFile(journal.raw_path(*where)) as side_file,
         watching(run.config, experiment, cycle, side_file) as watcher,
     ):
-        measurement = run.workers.measure(_task(run, turn), watcher)
+        measurement = run.workers.measure(_task(run, turn, rest), watcher)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
     return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
 
 
-def _task(run: Run, turn: Turn) -> Task:
+def _task(run: Run, turn: Turn, rest: _Rest) -> Task:
     """What is to be done where, in the words of the runners."""
     experiment, runner = turn.planned.experiment, turn.runner
     settings = given(*run.config.stash[KEY].choices.containers(turn.study))
@@ -147,6 +167,7 @@ def _task(run: Run, turn: Turn) -> Task:
             settings=settings,
         ),
         keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
+        rest=rest,
     )
 
 

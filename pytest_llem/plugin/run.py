@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.naming import SESSION_NAME
+from pytest_llem.plugin.options import longest_wait_s
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners.beside import HostMeters
+from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.workers import Workers
 
 __all__ = ["Run", "of"]
@@ -60,7 +63,10 @@ class Run:
         """The workers of this process."""
         if self._workers is None:
             log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
-            self._workers = Workers(HostMeters(log), notice=self.config.stash[KEY].notice)
+            name, limit_s = self.config.stash[SESSION_NAME], longest_wait_s(self.config)
+            devices = Devices(session=name, limit_s=limit_s)
+            notice = self.config.stash[KEY].notice
+            self._workers = Workers(HostMeters(log), devices, notice=notice)
         return self._workers
 
     @property

@@ -142,7 +142,11 @@ class DockerRunner:
             ContainerError: when the daemon doesn't answer.
         """
         if self._devices is None and not self.daemon.local:
-            self._devices = Devices(lambda _: self._gpus_there(launch))
+            self._devices = Devices(
+                find=lambda _: self._gpus_there(launch),
+                host=self.daemon.name,
+                apart="the Docker daemon is on another host, which other clients measure on too",
+            )
         return self._devices
 
     def _gpus_there(self, launch: Launch) -> Found:
@@ -159,6 +163,14 @@ class DockerRunner:
                 for index, uuid in enumerate(seen.gpus)
             )
         )
+
+    def reap(self) -> None:
+        """End what dead sessions left running, so that their devices are free.
+
+        Raises:
+            ContainerError: when the daemon doesn't answer.
+        """
+        reaper.sweep(self.daemon)
 
     def mend(self, error: WorkerError) -> bool:
         """Whether a worker that failed may do better in another container, which is started then.
