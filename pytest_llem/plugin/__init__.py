@@ -18,11 +18,13 @@ import pytest
 from pytest_llem.plugin import hookspecs
 from pytest_llem.plugin.naming import (
     SESSION_NAME,
+    holds_study,
     is_study,
     left_out,
     named_paths,
     session_name,
 )
+from pytest_llem.plugin.wires import Wires
 from pytest_llem.plugin.options import add_options, add_short_option, longest_wait_s
 
 __all__: list[str] = []
@@ -90,6 +92,8 @@ class _Gatekeeper:
         self._named = named_paths(config)
         self._left_out: list[Path] = []
         self._gc_paused = False
+        self._wires = Wires()
+        self._order: dict[str, int] | None = None
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -156,9 +160,19 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        self._wires.connect(node)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note the order of the tests, which they don't finish in, once there is a study."""
+        if self._order is None and holds_study(ids):
+            self._order = {nodeid: index for index, nodeid in enumerate(ids)}
+            self.load(_REPORTING).order(self._config, self._order)
+            stopping = importlib.import_module(_DISTRIBUTION).Stopping
+            self._config.pluginmanager.register(stopping(self._config, self._wires))
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Have one xdist worker run all of an experiment."""
         stock = yield
-        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock)
+        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock, self._wires)

@@ -25,12 +25,15 @@ from pytest_llem.plugin.execute import (
 )
 from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import models
 from pytest_llem.wire import to_dict
+
+_POSITIONS = pytest.StashKey[dict[pytest.Item, int]]()
 
 __all__ = [
     "begin",
@@ -91,6 +94,7 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     """Measure a cycle, and put what became of it on the test's report."""
     turn = _turn(item, cycle)
     this = run.of(item.config)
+    this.workers.devices.assigned = _assigned(item)
     outcome = measure(this, turn)
     _keep(item, outcome)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
@@ -100,6 +104,26 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
         fix = "fix: free space there, or set llem_results_dir to another place"
         raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
     return turn, outcome
+
+
+def _assigned(item: LlemItem) -> tuple[str, ...]:
+    """The GPUs that the scheduler of pytest-xdist means for a test."""
+    wire = wire_of(item.config)
+    return () if wire is None else wire.units(_index(item))
+
+
+def _index(item: pytest.Item) -> int:
+    """Number of a test among the session's, as xdist has it."""
+    config = item.config
+    if _POSITIONS not in config.stash:
+        config.stash[_POSITIONS] = {each: n for n, each in enumerate(item.session.items)}
+    return config.stash[_POSITIONS].get(item, -1)
+
+
+def _is_in_lane(item: LlemItem, following: LlemItem) -> bool:
+    """Whether what follows is to be measured on the same GPUs; without xdist it always is."""
+    wire = wire_of(item.config)
+    return wire is None or wire.lane(_index(item)) == wire.lane(_index(following))
 
 
 def _turn(item: LlemItem, cycle: int) -> Turn:
@@ -197,7 +221,7 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
     if isinstance(following, GateItem) and following.experiment.selected:
         return
     key = None
-    if isinstance(following, LlemItem):
+    if isinstance(following, LlemItem) and _is_in_lane(item, following):
         node = following.experiment
         key = key_of(item.config, node.study, node.planned, node.runner)
     run.of(item.config).keep_engine_for(key)
