@@ -271,6 +271,8 @@ class Launch:
             is to see these and no others. None leaves it to the place.
         settings: of containers, as studies name them; without those that nobody set.
         tell: takes a line on what is being prepared, where that takes its time.
+        once: given a name and what finds something out, returns that; it is found out once for all
+            processes of the session on this host, and is plain data.
     """
 
     backend: str
@@ -283,6 +285,7 @@ class Launch:
     gpus: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
+    once: Callable[[str, Callable[[], Any]], Any] = lambda _, find: find()
 
 
 class Runner(Protocol):

@@ -24,8 +24,8 @@ from pytest_llem.plugin.naming import (
     named_paths,
     session_name,
 )
-from pytest_llem.plugin.wires import Wires
 from pytest_llem.plugin.options import add_options, add_short_option, longest_wait_s
+from pytest_llem.plugin.wires import Wires
 
 __all__: list[str] = []
 
@@ -93,7 +93,14 @@ class _Gatekeeper:
         self._left_out: list[Path] = []
         self._gc_paused = False
         self._wires = Wires()
+        self._wires.says = self._say
         self._order: dict[str, int] | None = None
+
+    def _say(self, text: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self._config.getoption("verbose") >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(f"llem: {text}")
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
-from collections.abc import Hashable, Mapping, Sequence
+import time
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
@@ -33,6 +36,12 @@ from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
 __all__ = ["LlemFailed", "Turn", "judge", "key_of", "measure", "outcome_of", "raise_failure"]
+
+
+_GRACE_S = 5.0
+"""From one measurement of a process to its next one."""
+
+_AGAIN_S = 0.2
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -165,6 +174,7 @@ def _task(run: Run, turn: Turn, rest: _Rest) -> Task:
             environment=experiment.env,
             image=runner.image,
             settings=settings,
+            once=functools.partial(once, run.config),
         ),
         keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
         rest=rest,
@@ -234,6 +244,25 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
         raise LlemFailed(turn.where, title, problems)
 
 
+def _elsewhere(
+    run: Run, file: str, planned: Planned, missing: Collection[int]
+) -> Mapping[int, Outcome]:
+    """Cycles that other processes of the session measured.
+
+    Left to xdist's own scheduler, a gate may come before them: it is waited for them as long as
+    others measure, or wait for their turn.
+    """
+    name, digest = planned.experiment.id, planned.digest
+    until_s = time.monotonic() + (_GRACE_S if run.is_left_to_xdist else 0.0)
+    while True:
+        found = run.elsewhere(file, name, digest)
+        if found.keys() >= set(missing) or time.monotonic() >= until_s:
+            return found
+        if run.workers.devices.are_wanted():
+            until_s = time.monotonic() + _GRACE_S
+        time.sleep(_AGAIN_S)
+
+
 def judge(
     run: Run,
     study: str,
@@ -247,7 +276,7 @@ def judge(
     ``outcomes`` are of this process; what they lack is looked for in the session's journals.
     """
     if not outcomes.keys() >= set(selected):
-        others = run.elsewhere(file, planned.experiment.id, planned.digest)
+        others = _elsewhere(run, file, planned, set(selected) - outcomes.keys())
         outcomes = {**others, **outcomes}
     if missing := [f"c{cycle}" for cycle in selected if cycle not in outcomes]:
         # Judging the rest would pass for a verdict on all of them.

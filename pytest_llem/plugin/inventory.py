@@ -1,4 +1,4 @@
-"""What a worker of pytest-xdist tells its controller, which collects nothing and may have no GPU."""
+"""What a worker of pytest-xdist tells its controller, which may have other GPUs, or none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pytest_llem.gpus import Found, look
 from pytest_llem.nvml import driver_is_there
 from pytest_llem.plugin.collect import ExperimentNode, LlemItem
-from pytest_llem.plugin.packing import ALONE
+from pytest_llem.plugin.work import ALONE
 
 __all__ = ["taken"]
 

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import pytest
 
 from pytest_llem.plugin.naming import STUDY_ITEM
-from pytest_llem.plugin.packing import ALONE, Job, Packing, Place
+from pytest_llem.plugin.packing import Packing
 from pytest_llem.plugin.wires import Wires
+from pytest_llem.plugin.work import ALONE, Job, Place
 
 __all__ = ["LaneScheduling", "Node", "jobs", "places"]
 
@@ -124,7 +125,7 @@ class LaneScheduling:
         said = next(filter(None, map(self._wires.inventory, self._sent)), {})
         dealt = jobs(ids, said.get("needs", {}), said.get("default", ALONE), grouped=grouped)
         self._places = places(self._sent, self._wires)
-        self._packing = Packing(dealt, self._places)
+        self._packing = Packing(dealt, {node: self._places[node] for node in self._sent})
         self._single = deque(i for i in range(len(self._ids)) if not self._packing.holds(i))
 
     @property
@@ -144,7 +145,7 @@ class LaneScheduling:
         return any(self._sent.values())
 
     def add_node(self, node: Node) -> None:
-        """Know of a worker that replaces a lost one; one that only stands in for it is sent home."""
+        """Know of a worker that replaces a lost one; send one home that only stands in for it."""
         if node.workerinput.get("llem_standin"):
             node.shutdown()
             return
@@ -199,6 +200,7 @@ class LaneScheduling:
         self._ready.discard(node)
         self._packing.remove_worker(node, sent[0] if sent else None)
         self._single.extendleft(i for i in reversed(sent[1:]) if not self._packing.holds(i))
+        self.schedule()
         return self._ids[sent[0]] if sent else None
 
     # --- feeding -----------------------------------------------------------------------------

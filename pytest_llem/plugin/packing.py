@@ -9,125 +9,17 @@ its turn has come there, unless another lane is about to be done earlier.
 
 from __future__ import annotations
 
-import bisect
 import heapq
 import math
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
-__all__ = ["ALONE", "Job", "Lane", "Packing", "Place"]
+from pytest_llem.plugin.work import ALONE, Job, Lane, Mean, Place, Waiting
 
-ALONE = 0
-"""Need of an experiment that has a place for itself: it isn't on GPUs."""
+__all__ = ["Packing"]
 
 _UNKNOWN_S = 1.0
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Job:
-    """Items that must not be parted: cycles of an experiment and its gate.
-
-    Attributes:
-        items: numbers of those that are left, ascending.
-        need: GPUs; :data:`ALONE` for a place of its own.
-        cycles: those of the items that take time.
-    """
-
-    items: deque[int]
-    need: int
-    cycles: frozenset[int]
-
-    @property
-    def left(self) -> int:
-        """Cycles that are still to be measured."""
-        return sum(item in self.cycles for item in self.items)
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Place:
-    """A host.
-
-    Attributes:
-        units: names of its GPUs; a single one that stands for it all where it has none.
-    """
-
-    name: str
-    units: tuple[str, ...]
-    free: list[str] = field(default_factory=list)
-    lanes: list[Lane] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """All of it is free."""
-        self.free = list(self.units)
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Lane:
-    """What a worker measures on some GPUs of its place.
-
-    Attributes:
-        number: no two have the same.
-        kind: need of its jobs.
-        units: GPUs that it has; none as long as it waits for them.
-        todo: items to be sent, a heap.
-        sent: items at the worker.
-        last: the latest that was sent.
-        cycles: how many of its cycles aren't done.
-        seen: cycles that are, and the seconds they took.
-    """
-
-    number: int
-    place: Place
-    kind: int
-    width: int
-    units: tuple[str, ...] = ()
-    jobs: list[Job] = field(default_factory=list)
-    todo: list[int] = field(default_factory=list)
-    sent: set[int] = field(default_factory=set)
-    last: int = -1
-    cycles: int = 0
-    seen: _Mean = field(default_factory=lambda: _Mean())
-
-
-@dataclass(slots=True)
-class _Mean:
-    count: int = 0
-    seconds: float = 0.0
-
-    def add(self, seconds: float) -> None:
-        self.count += 1
-        self.seconds += seconds
-
-    @property
-    def value(self) -> float | None:
-        return self.seconds / self.count if self.count else None
-
-
-class _Waiting:
-    """Jobs of one need that no lane has, by their first items."""
-
-    def __init__(self) -> None:
-        self.firsts: list[int] = []
-        self.jobs: dict[int, Job] = {}
-        self.cycles = 0
-        self.seen = _Mean()
-
-    def add(self, job: Job) -> None:
-        bisect.insort(self.firsts, job.items[0])
-        self.jobs[job.items[0]] = job
-        self.cycles += job.left
-
-    def take(self, first: int) -> Job:
-        del self.firsts[bisect.bisect_left(self.firsts, first)]
-        job = self.jobs.pop(first)
-        self.cycles -= job.left
-        return job
-
-    def after(self, item: int) -> int | None:
-        """First item of the first job behind an item."""
-        position = bisect.bisect_right(self.firsts, item)
-        return self.firsts[position] if position < len(self.firsts) else None
+"""Of a cycle, where none was seen yet."""
 
 
 class Packing:
@@ -138,16 +30,16 @@ class Packing:
         self._places = dict(places)
         self._lanes: dict[Hashable, list[Lane]] = {worker: [] for worker in places}
         self._ending: set[Hashable] = set()
-        self._kinds: dict[int, _Waiting] = {}
+        self._kinds: dict[int, Waiting] = {}
         self._job_of: dict[int, Job] = {}
-        self._seen = _Mean()
+        self._seen = Mean()
         self._number = 0
         for job in jobs:
             self._job_of.update(dict.fromkeys(job.items, job))
             self._kind(job.need).add(job)
 
-    def _kind(self, need: int) -> _Waiting:
-        return self._kinds.setdefault(need, _Waiting())
+    def _kind(self, need: int) -> Waiting:
+        return self._kinds.setdefault(need, Waiting())
 
     # --- for the scheduler -------------------------------------------------------------------
 
@@ -253,7 +145,7 @@ class Packing:
         return None if lane is None else self._next_of(lane, begins=True)
 
     def may_end(self, worker: Hashable) -> bool:
-        """Whether others do for all that is left; it is to be told to end then, and gets no more."""
+        """Whether others do for all that is left; it is told to end then, and gets no more."""
         lanes = self._lanes[worker]
         if worker in self._ending:
             return True

@@ -23,6 +23,7 @@ from pytest_llem.plugin.execute import (
     outcome_of,
     raise_failure,
 )
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
 from pytest_llem.plugin.wires import wire_of
@@ -196,7 +197,9 @@ def keep_setup(
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
-    run.of(item.config).keep(item.experiment.study.path, outcome)
+    this = run.of(item.config)
+    this.keep(item.experiment.study.path, outcome)
+    this.note(outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
@@ -246,5 +249,10 @@ def check_models(session: pytest.Session) -> None:
         # What isn't going to be measured needs no model.
         if not node.unmet and not node.refused and node.planned.experiment.backend in known
     ]
-    if problems := models.check(uses):
-        pytest.fail(models.listed(problems), pytrace=False)
+
+    def problems() -> str:
+        found = models.check(uses)
+        return models.listed(found) if found else ""
+
+    if text := once(session.config, "models", problems):
+        pytest.fail(text, pytrace=False)

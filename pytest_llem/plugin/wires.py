@@ -4,7 +4,7 @@ A channel of execnet, which carries xdist itself, goes to each worker with its `
 is sent on it arrives in order with all else. So also a worker behind ssh says what it has, and
 hears when there is to be no more. Messages are tuples of a kind and plain data:
 
-* worker to controller: ``("inventory", {...})`` once it has collected; ``("waits", text)``;
+* worker to controller: ``("inventory", {...})`` once it has collected; ``("says", text)``;
 * controller to worker: ``("item", index, lane)``, ``("lane", number, GPUs)``, ``("stop",)``.
 """
 
@@ -29,8 +29,8 @@ class Wires:
         """No worker was started yet."""
         self._channels: dict[Any, Any] = {}
         self._inventories: dict[Any, Mapping[str, Any]] = {}
-        self.waits: Callable[[str, str], None] = lambda *_: None
-        """Told the name of a worker, and what it waits for."""
+        self.says: Callable[[str], None] = lambda _: None
+        """Is given lines of workers for the terminal, in a thread of execnet's."""
 
     def connect(self, node: Any) -> None:
         """Give a worker that is about to be started its end."""
@@ -42,8 +42,8 @@ class Wires:
             kind, data = message
             if kind == "inventory":
                 self._inventories[node] = data
-            elif kind == "waits":
-                self.waits(node.gateway.id, data)
+            elif kind == "says":
+                self.says(f"{node.gateway.id}: {data}")
 
         channel.setcallback(heard)
 

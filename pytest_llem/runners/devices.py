@@ -17,12 +17,15 @@ from pytest_llem.errors import WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.gpus import Found, Gpu, look
 from pytest_llem.runners.lock_folder import LockFolder, host_name, why_private
-from pytest_llem.runners.tickets import Claim, Ticket, Want, Who
+from pytest_llem.runners.tickets import Claim, Ticket, Want, Who, at_work
 
-__all__ = ["WAIT_S", "Devices", "Lease", "Waiting"]
+__all__ = ["WAIT_S", "Devices", "Lease", "Tell"]
 
 WAIT_S = 3600.0
 """So long a measurement waits for devices that others have, where nobody says otherwise."""
+
+Tell = Callable[[str, float], None]
+"""Is told what is waited for, and who has it, and the seconds so far."""
 
 _AGAIN_S = 0.1
 _RARELY_S = 0.5
@@ -31,19 +34,6 @@ _RARELY_S = 0.5
 _TELL_S = 1.0
 _LOYAL_S = 60.0
 """So long it is waited for the very GPUs of an experiment's earlier cycles, before others do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What is told of a wait.
-
-    Attributes:
-        waited_s: so far.
-        text: what for, and who has it.
-    """
-
-    waited_s: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,7 @@ class Devices:
     def lease(
         self,
         experiment: Experiment,
-        tell: Callable[[Waiting], None] = lambda _: None,
+        tell: Tell = lambda *_: None,
         place: str = "",
         key: object = None,
     ) -> Lease:
@@ -158,7 +148,7 @@ class Devices:
 
         Args:
             experiment: that is about to be measured.
-            tell: called now and then while others have them.
+            tell: called about once a second while others have them.
             place: name of the runner.
             key: of the experiment; its cycles are to be measured on the same GPUs.
 
@@ -187,6 +177,10 @@ class Devices:
             self._had[key] = tuple(dict.fromkeys(gpu.board for gpu in lease.gpus))
         return lease
 
+    def are_wanted(self) -> bool:
+        """Whether another process of the session has devices, or waits for some."""
+        return at_work(self.folder, self.session)
+
     def _visible(self, experiment: Experiment) -> Found:
         """The GPUs that an experiment may compute on."""
         if experiment.device not in {"auto", "cuda"}:
@@ -202,7 +196,7 @@ class Devices:
         want: Want,
         gpus: Sequence[Gpu],
         liked: tuple[str, ...],
-        tell: Callable[[Waiting], None],
+        tell: Tell,
         place: str,
         count: int = 0,
     ) -> Lease:
@@ -227,7 +221,7 @@ class Devices:
                     )
                 if now_s - told_s >= _TELL_S:
                     told_s = now_s
-                    tell(Waiting(waited_s=waited_s, text=_awaited(want, gpus, claim.behind)))
+                    tell(_awaited(want, gpus, claim.behind), waited_s)
                 pause_s = _AGAIN_S if waited_s < 10 * _RARELY_S else _RARELY_S
                 # What the session itself measures will end; nobody waits for it in vain.
                 own = claim.behind and all(t.who.session == self.session for t in claim.behind)

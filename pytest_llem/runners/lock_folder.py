@@ -21,9 +21,9 @@ from pytest_llem.errors import WorkerError
 __all__ = ["LockFolder", "host_name", "why_private"]
 
 _VARIABLE = "LLEM_LOCK_DIR"
-_EVERYBODYS = Path("/tmp")  # noqa: S108  a sticky folder of everybody's is just what is needed
+_EVERYBODYS = Path("/tmp")
 _NAME = "pytest-llem"
-_MUTEX = "tickets.lock"
+_MUTEX = "tickets"
 _AGAIN_S = 0.002
 _MUTEX_S = 30.0
 """Held for a millisecond; a process that was stopped in the middle is not waited for for ever."""
@@ -77,11 +77,12 @@ class LockFolder:
         deadline = time.monotonic() + _MUTEX_S
         while (handle := self.lock(_MUTEX)) is None:
             if time.monotonic() > deadline:
+                path = self.path / f"{_MUTEX}.lock"
                 raise WorkerError(
-                    f"a process has held {self.path / _MUTEX} for {_MUTEX_S:g} s, which it should"
-                    " for an instant: it was stopped, or hangs",
+                    f"a process has held {path} for {_MUTEX_S:g} s, which it should for an instant:"
+                    " it was stopped, or hangs",
                     kind="start",
-                    fix=f"find it with: fuser -v {self.path / _MUTEX}, and end it",
+                    fix=f"find it with: fuser -v {path}, and end it",
                 )
             time.sleep(_AGAIN_S)
         try:

@@ -26,7 +26,7 @@ from pathlib import Path
 from pytest_llem.errors import WorkerError
 from pytest_llem.runners.lock_folder import LockFolder, is_same
 
-__all__ = ["Claim", "Ticket", "Want", "Who"]
+__all__ = ["Claim", "Ticket", "Want", "Who", "at_work"]
 
 _NAME = re.compile(r"ticket-(\d{1,18})-[0-9a-f]{8}\.json")
 _RUNNING = "running"
@@ -261,6 +261,17 @@ class Claim:
 
     def _ticket(self, holds: tuple[str, ...] | None) -> Ticket:
         return Ticket(number=self._number, who=self._who, want=self._want, holds=holds)
+
+
+def at_work(folder: LockFolder, session: str) -> bool:
+    """Whether another process of a session measures, or waits to.
+
+    Raises:
+        WorkerError: when the folder can't be used.
+    """
+    with folder.alone():
+        living, _ = _tickets(folder.path, 0)
+    return any(t.who.session == session and t.who.pid != os.getpid() for t in living)
 
 
 def _of(ticket: Ticket) -> str:

@@ -30,7 +30,7 @@ from pytest_llem.results.idle import IdleStore
 from pytest_llem.results.neighbours import beside_others
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Mode, Patience, Progress, Worker
-from pytest_llem.runners.devices import Devices, Lease, Waiting
+from pytest_llem.runners.devices import Devices, Lease
 
 __all__ = ["Task", "Workers"]
 
@@ -186,9 +186,8 @@ class Workers:
         elsewhere: Callable[[Launch], Devices | None] = getattr(runner, "devices", lambda _: None)
         devices = elsewhere(task.launch) or self.devices
         devices.session, devices.limit_s = self.devices.session, self.devices.limit_s
-        tell: Callable[[Waiting], None] = lambda wait: listener.progress(_waiting(wait))
         same = (task.experiment.id, task.digest)
-        lease = devices.lease(task.experiment, tell, task.mode, same)
+        lease = devices.lease(task.experiment, listener.waits, task.mode, same)
         for name in lease.left & set(names(RUNNERS)):
             # Containers may live on for a moment, whoever started them.
             reap: Callable[[], None] = getattr(self._runner(name), "reap", lambda: None)
@@ -262,7 +261,3 @@ def _told(listener: Listener) -> Callable[[str], None]:
     return lambda text: listener.progress(
         Progress(phase=text, elapsed_s=time.monotonic() - begun_s)
     )
-
-
-def _waiting(wait: Waiting) -> Progress:
-    return Progress(phase=f"wait for {wait.text}", elapsed_s=wait.waited_s)

@@ -8,8 +8,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_llem.plugin.lanes import LaneScheduling
 from pytest_llem.plugin.naming import holds_study
@@ -114,6 +112,7 @@ class Session:
         for node in self.nodes:
             self.connect(node)
         self.scheduling = LaneScheduling(cast(Any, self.config), self.ids, self.nodes, self.wires)
+        self.clones = 0
         self.ran: dict[str, list[str]] = {}
         self.times: list[tuple[float, float, str, tuple[str, ...]]] = []
         """Start, end, id and GPUs of what ran, with :meth:`play`."""
@@ -182,7 +181,8 @@ class Session:
         return self.scheduling.remove_node(node)
 
     def replace(self, ids: Sequence[str] | None = None) -> FakeNode:
-        node = FakeNode("clone")
+        self.clones += 1
+        node = FakeNode("clone" if self.clones == 1 else f"clone{self.clones}")
         self.connect(node)
         self.nodes.append(node)
         self.scheduling.add_node(node)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from pytest_llem.errors import WorkerError
 from pytest_llem.gpus import Found, Gpu
-from pytest_llem.runners.devices import Devices, Lease, Waiting
+from pytest_llem.runners.devices import Devices, Lease, Tell
 from pytest_llem.runners.lock_folder import LockFolder
 from tests.builders import experiment
 
@@ -76,13 +77,13 @@ def holder(folder: Path, device: str = "cuda", uid: int = 0) -> Iterator[subproc
         process.communicate()
 
 
-def after(act: Callable[[], object], told: list[str]) -> Callable[[Waiting], None]:
+def after(act: Callable[[], object], told: list[str]) -> Tell:
     """What hears of a wait, and acts when it first does."""
 
-    def tell(waiting: Waiting) -> None:
+    def tell(text: str, _: float) -> None:
         if not told:
             act()
-        told.append(waiting.text)
+        told.append(text)
 
     return tell
 
@@ -239,7 +240,7 @@ def test_who_waits_for_several_is_not_passed_by(tmp_path: Path) -> None:
     order: list[str] = []
     impatient = devices(tmp_path, *TWO, limit_s=0.0)
 
-    def tell(_: Waiting) -> None:
+    def tell(*_: object) -> None:
         # The other GPU is free, and somebody waits for both.
         with pytest.raises(WorkerError, match=r"^waited 0 s for 1 of the GPUs 3, 5, held by pid"):
             impatient.lease(experiment(device="cuda"))
@@ -276,7 +277,7 @@ def test_a_device_that_another_program_has_locked_is_waited_for(tmp_path: Path) 
     folder = LockFolder(tmp_path)
     handle = folder.lock("GPU-3")
     assert handle is not None
-    with pytest.raises(WorkerError, match="for GPU 3, held by another program$"):
+    with pytest.raises(WorkerError, match=r"for GPU 3, held by another program$"):
         devices(tmp_path, 3, limit_s=0.0).lease(experiment(device="cuda"))
     os.close(handle)
 
@@ -288,7 +289,8 @@ def test_a_lease_ends_with_its_process_and_what_that_may_have_left_is_told(tmp_p
     told: list[str] = []
     with holder(tmp_path) as process:
         lease = devices(tmp_path, 3).lease(experiment(device="cuda"), after(process.kill, told))
-    assert (lease.numbers, lease.left) == ((3,), {"docker"})
+    assert lease.numbers == (3,)
+    assert lease.left == frozenset({"docker"})
     assert f"pid {process.pid} of" in told[0]
     lease.release()
     after_that = devices(tmp_path, 3).lease(experiment(device="cuda"))
@@ -298,16 +300,18 @@ def test_a_lease_ends_with_its_process_and_what_that_may_have_left_is_told(tmp_p
     assert not list((tmp_path / "running").iterdir())
 
 
+@pytest.fixture
+def everybodys() -> Iterator[Path]:
+    """A folder that all users may write to, as ``/tmp`` is one."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o1777)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
 @pytest.mark.parametrize(("first", "second"), [(0, 65534), (65534, 0), (65534, 65533)])
-def test_users_respect_each_others_leases(
-    tmp_path_factory: pytest.TempPathFactory, first: int, second: int
-) -> None:
-    base = tmp_path_factory.mktemp("shared")
-    for path in (base, *base.parents[:2]):
-        path.chmod(0o755)
-    base.chmod(0o1777)
-    folder = base / "locks"
+def test_users_respect_each_others_leases(everybodys: Path, first: int, second: int) -> None:
+    folder = everybodys / "locks"
     with holder(folder, uid=first) as theirs:
         assert folder.stat().st_mode & 0o7777 == 0o1777
         found = _lease_as(second, folder, limit_s=0.0)

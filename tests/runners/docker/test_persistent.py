@@ -19,9 +19,9 @@ from pytest_llem.records import Measurement
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
-from pytest_llem.runners.lock_folder import LockFolder
 from pytest_llem.runners.docker.execed import ExecTransport
 from pytest_llem.runners.docker.runner import DockerRunner
+from pytest_llem.runners.lock_folder import LockFolder
 from pytest_llem.runners.workers import Task, Workers
 from tests.builders import DIGEST, experiment
 from tests.rig.docker.daemon import Daemon
