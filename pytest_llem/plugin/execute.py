@@ -26,6 +26,7 @@ from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.masks import masked
+from pytest_llem.results.neighbours import NOTICE
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.devices import Lease
@@ -153,6 +154,8 @@ def _converse(run: Run, turn: Turn, rest: _Rest) -> tuple[Measurement, str | Non
         measurement = run.workers.measure(_task(run, turn, rest), watcher)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
+    if any(figure.quality == "shared" for figure in measurement.metrics.values()):
+        run.config.stash[KEY].notice(NOTICE)
     return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
 
 
@@ -258,6 +261,8 @@ def _elsewhere(
         found = run.elsewhere(file, name, digest)
         if found.keys() >= set(missing) or time.monotonic() >= until_s:
             return found
+        # They may wait for the very device that an engine of ours is kept on.
+        run.keep_engine_for(None)
         if run.workers.devices.are_wanted():
             until_s = time.monotonic() + _GRACE_S
         time.sleep(_AGAIN_S)
