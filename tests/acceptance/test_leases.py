@@ -47,7 +47,7 @@ def test_others_on_the_host_are_waited_for_and_named_and_share_its_energy(
             f"E   waited 0.? s for 2 of the GPUs 0, 1, {whose}",
             f"E   waited 0.? s for this host to be free of other measurements, for *, {whose}",
             "E   fix: * wait longer: --llem-wait=SECONDS (none for ever)",
-            "a: gate skipped: cpu_energy_j: shared, so not judged: *, also by pid *, session theirs, *",
+            "a: gate skipped: cpu_energy_j: shared, so not judged: *by pid *, session theirs, *",
             "Measurements ran side by side on this host: *",
         ]
     )
