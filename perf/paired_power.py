@@ -213,7 +213,7 @@ def rates(name: str, n: int, trials: int) -> tuple[dict[str, list[float]], float
 
 def report(trials: int) -> dict[str, Any]:
     """Everything, as plain JSON data."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in MODELS:
         for n in CYCLES:
             alarms, covered = rates(name, n, trials)
