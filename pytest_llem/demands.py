@@ -36,7 +36,8 @@ class RunnerSpec:
 
     Attributes:
         mode: ``local``, ``docker`` or another runner's name.
-        argument: what stood behind the name and a colon; of docker it is the image.
+        argument: what stood behind the name and a colon: of local an interpreter, of docker it is
+            the image.
         image: for containers.
         source: ``cli env study ini user_config auto_detected auto_elevated default``.
         image_source: ``experiment runner env study ini user_config default``.
@@ -61,7 +62,7 @@ class RunnerSpec:
 
     @classmethod
     def parse(cls, value: str, source: str, others: Collection[str] = ()) -> RunnerSpec:
-        """Read ``local``, ``docker``, ``docker:<image>`` or ``<other runner>[:<argument>]``.
+        """Read ``local[:<python>]``, ``docker[:<image>]`` or ``<other runner>[:<argument>]``.
 
         An image or argument may hold colons itself.
 
@@ -72,8 +73,9 @@ class RunnerSpec:
         if mode == "docker" and argument and not _IMAGE.fullmatch(argument):
             raise RunnerError(f"{source}: {argument!r} is no name of a container image")
         known = mode in {"local", "docker"} or mode in others
-        if not known or (colon and (mode == "local" or not argument)):
-            accepted = ", ".join(("local", "docker", "docker:<image>", *sorted(others)))
+        if not known or (colon and not argument):
+            built_in = ("local", "local:<python>", "docker", "docker:<image>")
+            accepted = ", ".join((*built_in, *sorted(others)))
             raise RunnerError(f"{source}: {value!r} is no runner; accepted: {accepted}")
         image = argument if mode == "docker" else ""
         return cls(

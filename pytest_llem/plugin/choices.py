@@ -16,6 +16,7 @@ from pytest_llem.extensions import RUNNERS, WELL_KNOWN, known_backends, names
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.runners import images, resolve
 from pytest_llem.runners.detect import Detected, detect
+from pytest_llem.runners.interpreters import located
 from pytest_llem.study import user_config
 from pytest_llem.study.header import Surroundings
 from pytest_llem.study.keys import DockerSettings, Gaps, UserConfig
@@ -107,6 +108,7 @@ class Choices:
         backend = experiment.backend
         sources = {**self._above("runner"), "study": study.runners, **self._below("runner")}
         spec = resolve.resolve(backend, sources, self.detected, self.other_runners)
+        spec = self._with_python(spec, study)
         image, source = self._image(spec, study, experiment)
         if spec.mode == "docker" and image is None and not spec.chosen:
             # Nobody asked for a container, and there is none to be had for this backend.
@@ -131,6 +133,17 @@ class Choices:
         variable = {"env": {backend: os.environ.get(f"LLEM_IMAGE_{backend.upper()}", "")}}
         sources = {**variable, "study": study.images, **self._below("image")}
         return images.choose(backend, spec, experiment.image, sources)
+
+    def _with_python(self, spec: RunnerSpec, study: Study) -> RunnerSpec:
+        """A local runner with the absolute path of its interpreter, should it name one."""
+        if spec.mode != "local" or spec.argument is None:
+            return spec
+        folders = {"study": study.path.parent, "cli": self._config.invocation_params.dir}
+        try:
+            python = located(spec.argument, folders.get(spec.source, self._config.rootpath))
+        except RunnerError as error:
+            raise RunnerError(f"{spec.source}: {error}") from None
+        return dataclasses.replace(spec, argument=python)
 
     @functools.cached_property
     def _cli(self) -> dict[str, str]:

@@ -99,7 +99,9 @@ class _Host:
         if asked.docker and not self._containers():
             yield "requires docker, and no daemon of this host was found"
         for backend in asked.backends:
-            if node.runner.mode != "docker" and (missing := _missing(backend)):
+            # What another Python or a container has, only its worker can tell.
+            here = node.runner.mode != "docker" and node.runner.argument is None
+            if here and (missing := _missing(backend)):
                 yield f"requires backend {backend}: {missing}"
         wanted = (asked.gpus, asked.gpu_memory_bytes, asked.gpu_name, asked.power_limit_w)
         if any(value is not None for value in wanted):
