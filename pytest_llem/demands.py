@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_llem.errors import RunnerError
 
-__all__ = ["Limit", "RunnerSpec"]
+__all__ = ["Arm", "Limit", "RunnerSpec"]
+
+Arm = Literal["base", "head"]
+"""Which of the two that an A/B comparison measures."""
 
 _IMAGE = re.compile(r"(?!.*//)[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 """Registry, port, tag and digest; the daemon knows more exactly."""
@@ -39,7 +43,8 @@ class RunnerSpec:
         argument: what stood behind the name and a colon: of local an interpreter, of docker it is
             the image.
         image: for containers.
-        source: ``cli env study ini user_config auto_detected auto_elevated default``.
+        source: ``cli env study ini user_config auto_detected auto_elevated default``; ``ab`` of
+            the base of a comparison.
         image_source: ``experiment runner env study ini user_config default``.
     """
 

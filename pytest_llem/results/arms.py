@@ -15,7 +15,7 @@ from pytest_llem.results.compare import Change, judged
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.paired import paired
 from pytest_llem.results.references import Reference, changed_subject, changed_testbed, of_outcomes
-from pytest_llem.results.regression import percent, way
+from pytest_llem.results.regression import percent, size
 from pytest_llem.results.statistics import summarise_figures
 
 __all__ = ["Pairs", "of_arms"]
@@ -91,7 +91,7 @@ class Pairs:
         unit = METRICS[metric].unit
         low, high = (f"{(ratio - 1) * 100:+.1f} %" for ratio in found.range)
         text = (
-            f"{show(head, unit)}, {way(found)} the base's {show(base, unit)}"
+            f"{show(head, unit)}, the base {show(base, unit)}: pair by pair {size(found)}"
             f" ({found.n} pairs, 95 %: {low} to {high})"
         )
         if budget is not None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.records import Failure, Measurement
 
-__all__ = ["Arm", "Outcome"]
-
-Arm = Literal["base", "head"]
-"""Which of the two that an A/B comparison measures."""
+__all__ = ["Outcome"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

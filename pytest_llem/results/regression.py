@@ -24,7 +24,7 @@ from pytest_llem.results.compare import Change, change, judged
 from pytest_llem.results.references import Reference, changed_subject, changed_testbed
 from pytest_llem.results.statistics import summarise_figures
 
-__all__ = ["compared", "judge_regression", "percent", "way"]
+__all__ = ["compared", "judge_regression", "percent", "size"]
 
 
 def judge_regression(
@@ -123,10 +123,9 @@ def _text(metric: str, current: Sequence[float], found: Change, budget: float | 
     now = statistics.median(current)
     then = now / found.ratio
     unit = METRICS[metric].unit
+    way = f"{size(found)} {'as' if found.ratio == 1 else 'than'}"
     many = f" (median of {found.sessions} references)" if found.sessions > 1 else ""
-    text = (
-        f"{show(now, unit)}, {way(found)} {show(then, unit)}{many}, noise {found.noise * 100:.1f} %"
-    )
+    text = f"{show(now, unit)}, {way} {show(then, unit)}{many}, noise {found.noise * 100:.1f} %"
     if budget is not None:
         text += f", budget {percent(budget)}"
         if judged(found, budget) == "within noise":
@@ -134,12 +133,11 @@ def _text(metric: str, current: Sequence[float], found: Change, budget: float | 
     return f"{text}; finds {percent(found.detectable(budget or 0.0))} or more"
 
 
-def way(found: Change) -> str:
-    """How much worse or better, in front of what it is compared with."""
+def size(found: Change) -> str:
+    """``5.0 % worse``."""
     if found.ratio == 1:
-        return "the same as"
-    size = f"{abs(found.ratio - 1) * 100:.1f} %"
-    return f"{size} worse than" if found.worse > 0 else f"{size} better than"
+        return "the same"
+    return f"{abs(found.ratio - 1) * 100:.1f} % {'worse' if found.worse > 0 else 'better'}"
 
 
 def percent(share: float) -> str:

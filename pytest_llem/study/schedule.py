@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["Order", "balance", "base_first", "schedule"]
+__all__ = ["Order", "balance", "base_first", "schedule", "turn_of"]
 
 Order = Literal["interleaved", "sequential", "shuffled", "latin_square"]
 
@@ -56,6 +56,11 @@ def base_first(cycle: int) -> bool:
     cycles an even drift falls on both alike, of 4 one that slows down evenly too.
     """
     return bin(cycle - 1).count("1") % 2 == 0
+
+
+def turn_of(cycle: int, arm: str | None) -> int:
+    """Where an arm, ``base`` or ``head``, stands in a cycle: 0 or 1; the only one at 0."""
+    return int(arm is not None and (arm == "base") != base_first(cycle))
 
 
 def balance(n: int, cycles: int, order: Order) -> str:
