@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -40,7 +41,7 @@ def lines(collected: Collected, width: int | None = None, *, brief: bool = False
     if brief and doubtful:
         yield Line(f"{len(doubtful)} warnings: run without -q to read them", "yellow")
     else:
-        yield from (Line(text, "yellow") for text in doubtful)
+        yield from (Line(text, "yellow") for text in _remedies_once(doubtful))
 
 
 def wrapped(found: Line, width: int | None) -> list[Line]:
@@ -80,6 +81,14 @@ def _doubtful(collected: Collected) -> Iterator[str]:
         for earlier in result.replaced:
             cause = earlier.failure.message if earlier.failure else earlier.skipped or "measured"
             yield f"{name}: c{earlier.cycle}: the last try counts; one before: {cause}"
+
+
+def _remedies_once(texts: Sequence[str]) -> Iterator[str]:
+    """Of lines in a row that end in the same advice, only the last gives it."""
+    for text, following in itertools.zip_longest(texts, texts[1:]):
+        what, _, advice = text.partition("; ")
+        same = following is not None and advice and following.partition("; ")[2] == advice
+        yield what if same else text
 
 
 def _skipped(results: Sequence[ExperimentResult]) -> str:

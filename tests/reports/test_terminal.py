@@ -343,3 +343,11 @@ def test_what_failed_is_red_and_what_warns_is_yellow() -> None:
     collected = Collected([doubtful], [gate(verdict("failed", reason="6.00 J > 5.00 J"))])
     styles = [line.style for line in lines(collected)]
     assert styles == ["bold", "bold", "red", "", "red", "yellow"]
+
+
+def test_advice_for_several_is_given_once_below_them() -> None:
+    noisy = [*cycles("a", 50.0, 150.0), *cycles("b", 10.0, 30.0)]
+    first, second = [line for line in texts(Collected(noisy, [])) if "unstable" in line]
+    assert first == "a: output_tokens_per_s: unstable: the standard deviation is 71 % of the mean"
+    assert second.startswith("b: ")
+    assert "of the mean; see what else runs on the host, " in second
