@@ -21,7 +21,7 @@ from pytest_llem.plugin.work import ALONE, Job, Place
 
 __all__ = ["LaneScheduling", "Node", "jobs", "places"]
 
-_CYCLE = re.compile(r"::c\d+(?:@.+)?$")
+_CYCLE = re.compile(r"::c\d+(?:-base)?(?:@.+)?$")
 
 
 class Node(Protocol):

@@ -209,6 +209,8 @@ def names(ids: Sequence[str]) -> list[str]:
         ("s.study.yml::a::c12", True),
         ("../other/anything.yaml::a.b_c+d-e::gate", True),
         ("s.study.yaml::a::c1@group", True),
+        ("s.study.yaml::a::c1-base", True),
+        ("s.study.yaml::a::c1-other", False),
         ("my@folder/s.study.yaml::a::c1", True),
         ("test_x.py::a::c1", False),
         ("test_x.py::Test::gate", False),

@@ -32,7 +32,7 @@ def config(pytester: pytest.Pytester) -> Any:
 
 def waited(rests: Rests, name: str, cycle: int, *gpus: Gpu) -> float:
     asked = experiment(id=name, device="cuda" if gpus else "cpu")
-    gap = rests.wait("s", asked, cycle, FIXED, gpus)
+    gap = rests.wait("s", asked, cycle, None, FIXED, gpus)
     return 0.0 if gap is None else float(gap["waited_s"])
 
 
@@ -71,8 +71,10 @@ def test_a_gpu_is_as_cool_as_it_was_itself_whatever_the_others_do(
     rests = Rests(config)
     thermal = dataclasses.replace(FIXED, mode="thermal")
     for cycle in (1, 2):
-        found = [rests.wait("s", experiment(device="cuda"), cycle, thermal, [gpu]) for gpu in gpus]
+        found = [
+            rests.wait("s", experiment(device="cuda"), cycle, None, thermal, [gpu]) for gpu in gpus
+        ]
     assert [each and each["idle_c"] for each in found] == [40.0, 70.0]
-    both = rests.wait("s", experiment(device="cuda"), 3, thermal, gpus)
+    both = rests.wait("s", experiment(device="cuda"), 3, None, thermal, gpus)
     assert both is not None
     assert (both["idle_c"], both["reached"]) == (70.0, True)
