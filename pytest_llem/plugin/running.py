@@ -82,6 +82,7 @@ def run_gate(item: GateItem) -> None:
         experiment=node.name,
         cycles=len(selected),
         verdicts=judge(this, node.study.name, node.planned, node.shown, selected, outcomes),
+        limits=node.planned.limits,
     )
     item.results["gate"] = to_dict(result)
     _raise(result)

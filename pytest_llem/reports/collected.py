@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_llem.demands import Limit
 from pytest_llem.records import Comparison, Measurement, Summary, Verdict
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
@@ -12,8 +13,9 @@ from pytest_llem.results.references import Reference, References, of_outcomes
 from pytest_llem.results.regression import compared
 from pytest_llem.results.statistics import summarise
 from pytest_llem.results.steadiness import doubts
+from pytest_llem.results.testbeds import parts_of
 
-__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult"]
+__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "apart"]
 
 COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 """What is compared where nobody asks for anything in particular."""
@@ -21,7 +23,12 @@ COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """The verdicts of one gate."""
+    """The verdicts of one gate.
+
+    Attributes:
+        cycles: that were judged.
+        limits: that they were judged by.
+    """
 
     study: str
     file: str
@@ -29,6 +36,7 @@ class GateResult:
     experiment: str
     cycles: int
     verdicts: tuple[Verdict, ...]
+    limits: tuple[Limit, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -80,8 +88,9 @@ class ExperimentResult:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What its cycles say against their median: scatter, drift."""
-        ordered = sorted(self.measurements, key=lambda measurement: measurement.cycle)
-        return doubts(ordered)
+        measured = [outcome for outcome in self.outcomes if outcome.measurement]
+        ordered = sorted(measured, key=lambda outcome: (outcome.session or "", outcome.cycle))
+        return doubts([outcome.measurement for outcome in ordered if outcome.measurement])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +108,44 @@ class Collected:
     references: References | None = None
 
     def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
-        """(study, file, experiment) to what is known of it, in the order of first appearance."""
+        """(study, file, experiment) to what is known of it, in the order of first appearance.
+
+        Cycles of different testbeds have no common figure. They are experiments of their own here,
+        with what tells them apart behind their names.
+        """
         grouped: dict[tuple[str, str, str], list[Outcome]] = {}
         for outcome in self.outcomes:
             key = (outcome.study, outcome.file, outcome.experiment)
             grouped.setdefault(key, []).append(outcome)
         gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
-        return {
-            key: _result(grouped.get(key, ()), gates.get(key), self._references(key))
-            for key in [*grouped, *(key for key in gates if key not in grouped)]
-        }
+        found = {}
+        for (study, file, name), outcomes in grouped.items():
+            references = None if self.references is None else self.references.of(study, name)
+            # A session has a single gate for all of them; it stands with the first.
+            gate = gates.pop((study, file, name), None)
+            for label, part in parts_of(outcomes).items():
+                key = (study, file, apart(name, label))
+                found[key] = _result(part, gates.pop(key, gate), references)
+                gate = None
+        return found | {key: _result((), gate, None) for key, gate in gates.items()}
 
-    def _references(self, key: tuple[str, str, str]) -> Sequence[Reference] | None:
-        study, _, experiment = key
-        return None if self.references is None else self.references.of(study, experiment)
+
+def apart(experiment: str, label: str) -> str:
+    """The name of an experiment's cycles of one testbed; of the only one it is the experiment's."""
+    return f"{experiment} ({label})" if label else experiment
 
 
 def _result(
     outcomes: Sequence[Outcome], gate: GateResult | None, references: Sequence[Reference] | None
 ) -> ExperimentResult:
     """The last try of each cycle counts, as it does for the gate."""
-    last = {outcome.cycle: outcome for outcome in outcomes}
+    last = {(outcome.session, outcome.cycle): outcome for outcome in outcomes}
+    of = [last[outcome.session, outcome.cycle] for outcome in outcomes]
     return ExperimentResult(
         outcomes=tuple(last.values()),
         gate=gate,
-        replaced=tuple(outcome for outcome in outcomes if outcome is not last[outcome.cycle]),
+        replaced=tuple(
+            tried for tried, kept in zip(outcomes, of, strict=True) if tried is not kept
+        ),
         references=references,
     )

@@ -4,6 +4,7 @@
 | --- | --- |
 | limit kept / violated | passed / failed |
 | k of n cycles failed | failed, with the first cause |
+| cycles of different testbeds | failed, with the difference |
 | all cycles skipped | skipped; strict: failed |
 | some cycles skipped | the others are judged; strict: failed |
 | metric null | failed, with the reason |
@@ -15,7 +16,7 @@ Budgets for regressions are judged by :mod:`.regression`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
@@ -24,6 +25,7 @@ from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, of_outcomes
 from pytest_llem.results.regression import judge_regression
 from pytest_llem.results.statistics import summarise_figures
+from pytest_llem.results.testbeds import parts_of
 
 __all__ = ["judge", "judge_limit", "overall", "without_cycles"]
 
@@ -56,6 +58,9 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
+    if len(parts := parts_of(outcomes)) > 1:
+        reason = f"cycles of different testbeds are not judged together: {_parts(parts)}"
+        return (without_cycles("failed", reason, limits),)
     verdicts = []
     now = of_outcomes("now", outcomes)
     assert now is not None
@@ -76,6 +81,14 @@ def _cause(outcome: Outcome, *, strict: bool) -> str:
     if strict and outcome.measurement and outcome.measurement.integrity:
         return f"integrity: {outcome.measurement.integrity[0]}"
     return ""
+
+
+def _parts(parts: Mapping[str, Sequence[Outcome]]) -> str:
+    """Which cycles are of which testbed."""
+    return "; ".join(
+        f"{label} ({', '.join(f'c{outcome.cycle}' for outcome in part)})"
+        for label, part in parts.items()
+    )
 
 
 def without_cycles(outcome: Judgement, reason: str, limits: Sequence[Limit]) -> Verdict:

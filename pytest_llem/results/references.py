@@ -15,26 +15,21 @@ from typing import Any
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.testbeds import (
+    TESTBED,
+    differing,
+    origin_of,
+    parted,
+    readings_of,
+    shown,
+    subject_of,
+)
 from pytest_llem.wire import to_dict
 
 __all__ = ["Reference", "References", "changed_subject", "changed_testbed", "load", "of_outcomes"]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
-
-_TESTBED = {
-    "device": "device",
-    "cpu": "CPU",
-    "cpus": "CPUs",
-    "system": "system",
-    "worker": "worker",
-    "gpus": "GPUs",
-    "gpu_count": "number of GPUs",
-    "power_limits_w": "power limits (W)",
-    "driver_branch": "driver",
-    "mig": "MIG",
-}
-"""What two measurements must share, and how people call it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +77,11 @@ class References:
 
     found: Mapping[tuple[str, str], Sequence[Reference]] = field(default_factory=dict)
 
-    def single(self) -> dict[tuple[str, str], Reference]:
-        """Of a single report: its experiments, by study and name."""
-        return {key: rows[-1] for key, rows in self.found.items()}
+    def each(self) -> Iterator[tuple[tuple[str, str], Reference]]:
+        """All, with their study and name; a single report has several only of other testbeds."""
+        for key, rows in self.found.items():
+            for row in rows:
+                yield key, row
 
     def of(self, study: str, experiment: str) -> Sequence[Reference]:
         """Those of one experiment; a session each."""
@@ -137,7 +134,10 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
 
 
 def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
-    """The measured ones of an experiment's cycles in the same form; None where there is none."""
+    """The measured ones of an experiment's cycles in the same form; None where there is none.
+
+    They are all of one testbed.
+    """
     rows = [to_dict(outcome) for outcome in outcomes if outcome.measurement]
     return next((reference for _, reference in _grouped(name, rows)), None)
 
@@ -145,48 +145,31 @@ def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
 def _grouped(
     name: str, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[tuple[str, str], Reference]]:
-    """A reference of each experiment; of a cycle that was run again the last counts."""
-    grouped: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    """A reference of each experiment, or several where it was measured on several testbeds.
+
+    Of a cycle that a session ran again the last counts.
+    """
+    grouped: dict[tuple[str, str], dict[tuple[Any, int], Mapping[str, Any]]] = {}
     for row in rows:
         if row["measurement"]:
-            grouped.setdefault((row["study"], row["experiment"]), {})[row["cycle"]] = row
+            cycles = grouped.setdefault((row["study"], row["experiment"]), {})
+            cycles[row.get("session"), row["cycle"]] = row
     for key, cycles in grouped.items():
-        measured = [row["measurement"] for row in cycles.values()]
-        first = next(iter(cycles.values()))
-        metrics = dict.fromkeys(metric for one in measured for metric in one["metrics"])
-        yield (
-            key,
-            Reference(
-                name=name,
-                figures={
-                    metric: [one["metrics"].get(metric) or {} for one in measured]
-                    for metric in metrics
-                },
-                testbed={**first["measurement"]["testbed"], "readings": _readings(measured[0])},
-                subject=_subject(first),
-            ),
-        )
+        for part in parted(list(cycles.values()), origin_of).values():
+            yield key, _reference(name, part)
 
 
-def _readings(measurement: Mapping[str, Any]) -> list[str]:
-    """What was read over the measured window, by which meter and method; GPUs without a number."""
-    rows = [
-        f"{reading['domain'].partition(':')[0]} by {reading['meter']} ({reading['method']})"
-        for window in measurement["windows"]
-        if window["phase"] == "measure"
-        for reading in window["readings"]
-    ]
-    return sorted(rows)
-
-
-def _subject(row: Mapping[str, Any]) -> dict[str, Any]:
-    place = row.get("place") or {}
-    found: dict[str, Any] = dict(row["measurement"]["subject"].get("versions") or {})
-    image = place.get("image_digest") or place.get("image_id")
-    if image:
-        found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"
-    found["experiment"] = str(row.get("digest"))[:12]
-    return found
+def _reference(name: str, rows: Sequence[Mapping[str, Any]]) -> Reference:
+    measured = [row["measurement"] for row in rows]
+    metrics = dict.fromkeys(metric for one in measured for metric in one["metrics"])
+    return Reference(
+        name=name,
+        figures={
+            metric: [one["metrics"].get(metric) or {} for one in measured] for metric in metrics
+        },
+        testbed={**measured[0]["testbed"], "readings": readings_of(measured[0])},
+        subject=subject_of(rows[0]),
+    )
 
 
 def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[str]:
@@ -197,25 +180,15 @@ def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[st
         then: an earlier one.
         energy: whether meters matter.
     """
-    keys = {**_TESTBED, "readings": "read"} if energy else _TESTBED
-    return [
-        f"{shown}: {_shown(then.testbed.get(key))} → {_shown(now.testbed.get(key))}"
-        for key, shown in keys.items()
-        if then.testbed.get(key) != now.testbed.get(key)
-    ]
+    keys = {**TESTBED, "readings": "read"} if energy else TESTBED
+    return list(differing(now.testbed, then.testbed, keys))
 
 
 def changed_subject(now: Reference, then: Reference) -> list[str]:
     """What differs in what was measured, then and now."""
     keys = dict.fromkeys((*then.subject, *now.subject))
     return [
-        f"{key} {_shown(then.subject.get(key))} → {_shown(now.subject.get(key))}"
+        f"{key} {shown(then.subject.get(key))} → {shown(now.subject.get(key))}"
         for key in keys
         if then.subject.get(key) != now.subject.get(key)
     ]
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "nothing"
-    return "none" if value is None else str(value)

@@ -207,6 +207,18 @@ def test_doubt_about_integrity_fails_a_strict_gate_only(strict: bool, result: st
         assert found.reason == ("1 of 1 cycles failed: integrity: 1 of 2 requests ran backwards")
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_cycles_of_different_testbeds_are_never_judged_together(strict: bool) -> None:
+    cycles = [
+        outcome(cycle=cycle, measurement=measurement(testbed={"gpus": [gpu]}))
+        for cycle, gpu in enumerate(("H100", "A100", "H100"), 1)
+    ]
+    (found,) = judge([MOST], cycles, allow_estimated=False, strict=strict)
+    assert (found.metric, found.outcome) == ("cycles", "failed")
+    expected = "not judged together: GPUs: H100 (c1, c3); GPUs: A100 (c2)"
+    assert found.reason == f"cycles of different testbeds are {expected}"
+
+
 def test_every_limit_gets_a_verdict_in_order() -> None:
     found = judge([LEAST, MOST], outcomes(9.0), allow_estimated=False, strict=False)
     assert [(v.metric, v.outcome) for v in found] == [
