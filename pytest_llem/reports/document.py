@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 from pytest_llem.demands import Limit
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Comparison, Judgement, Summary, Verdict
+from pytest_llem.reports.places import line_of
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.wire import from_dict
+from pytest_llem.wire import Misfit, from_dict
 
 __all__ = [
     "SCHEMA",
@@ -143,15 +144,17 @@ def read_report(path: str | Path) -> Report:
         ResultsError: when it can't be read, isn't a report, is one of another version or damaged.
     """
     try:
-        data = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+        text = Path(path).read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise ResultsError(f"{path}: can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         cause = str(error).partition("\n")[0]
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ResultsError(
-            f"{path}: is no report, or a part of one: {cause}; --llem-json writes reports"
+            f"{path}{line}: is no report, or a part of one: {cause}; --llem-json writes reports"
         ) from error
-    return from_document(data, str(path))
+    return _read(data, str(path), text)
 
 
 def from_document(data: Any, name: str = "the report") -> Report:
@@ -164,6 +167,11 @@ def from_document(data: Any, name: str = "the report") -> Report:
     Raises:
         ResultsError: when it isn't a report, is one of another version or damaged.
     """
+    return _read(data, name)
+
+
+def _read(data: Any, name: str, text: str = "") -> Report:
+    """A report from plain data, and from its text where there is one: for the lines in messages."""
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int or "measurements" not in data:
         raise ResultsError(f"{name}: is no report; --llem-json and --llem-save write reports")
@@ -175,9 +183,10 @@ def from_document(data: Any, name: str = "the report") -> Report:
         )
     try:
         return from_dict(Report, data)
-    except ValueError as error:
+    except Misfit as error:
+        line = f":{line_of(text, error.where)}" if text else ""
         raise ResultsError(
-            f"{name}: is damaged, or was changed: {error}{_written_by(data)}"
+            f"{name}{line}: is damaged, or was changed: {error}{_written_by(data)}"
         ) from error
 
 

@@ -26,7 +26,15 @@ from pytest_llem.results.testbeds import (
 )
 from pytest_llem.wire import to_dict
 
-__all__ = ["Reference", "References", "changed_subject", "changed_testbed", "load", "of_outcomes"]
+__all__ = [
+    "Reference",
+    "References",
+    "changed_subject",
+    "changed_testbed",
+    "load",
+    "of_outcomes",
+    "report_files",
+]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
@@ -95,13 +103,18 @@ def load(paths: Sequence[Path]) -> References:
         ResultsError: when one isn't there, or isn't a report.
     """
     found: dict[tuple[str, str], list[Reference]] = {}
-    for path in _files(paths):
+    for path in report_files(paths):
         for key, reference in _read(path):
             found.setdefault(key, []).append(reference)
     return References(found)
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def report_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files that paths name: themselves, and of a directory all reports.
+
+    Raises:
+        ResultsError: when there is none in a directory.
+    """
     for path in paths:
         if not path.is_dir():
             yield path

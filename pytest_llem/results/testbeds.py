@@ -88,6 +88,10 @@ def parted(rows: Sequence[_T], origin: Callable[[_T], Origin]) -> dict[str, list
         empty.
     """
     origins = [origin(row) for row in rows]
+    if all(one.testbed is not None for one in origins):
+        first = origins[0].of_session()
+        if all(one.of_session() == first for one in origins):
+            return {"": list(rows)}
     keys = [(one.session, _text(one.hardware)) for one in origins]
     abouts: dict[tuple[str | None, str], dict[str, Any]] = {}
     for key, one in zip(keys, origins, strict=True):
@@ -112,9 +116,23 @@ def parts_of(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
     equal = all(testbed == testbeds[0] for testbed in testbeds)
     if equal and all(one.session == first.session for one in outcomes):
         return {"": list(outcomes)}
-    rows = [to_dict(outcome) for outcome in outcomes]
-    parts = parted(range(len(rows)), lambda index: origin_of(rows[index]))
-    return {label: [outcomes[index] for index in part] for label, part in parts.items()}
+    return parted(outcomes, lambda outcome: origin_of(_row(outcome)))
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    """Of an outcome as plain data what origins are made of; all of it would take long."""
+    made = outcome.measurement
+    return {
+        "session": outcome.session,
+        "digest": outcome.digest,
+        "place": outcome.place,
+        "measurement": made
+        and {
+            "testbed": made.testbed,
+            "subject": made.subject,
+            "windows": [to_dict(window) for window in made.windows if window.phase == "measure"],
+        },
+    }
 
 
 def _text(about: Mapping[str, Any]) -> str:
