@@ -32,6 +32,8 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
+_COMPARING = "pytest_llem.plugin.comparing"
+_HOSTS = "pytest_llem.plugin.hosts"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
@@ -89,6 +91,7 @@ class _Gatekeeper:
         self._named = named_paths(config)
         self._left_out: list[Path] = []
         self._gc_paused = False
+        self._scheduler: object = None
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -116,6 +119,19 @@ class _Gatekeeper:
             parent, path=file_path
         )
         return collector
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Under xdist other hosts are reached here; what is wrong with one is said in words."""
+        if not self._config.pluginmanager.has_plugin("dsession"):
+            return (yield)
+        with importlib.import_module(_HOSTS).connecting():
+            return (yield)
+
+    @pytest.hookimpl(specname="pytest_collection", tryfirst=True)
+    def pytest_collection_of_a_stand_in(self) -> bool | None:
+        """Collect nothing in place of a worker whose host is gone."""
+        return True if "llem_standin" in getattr(self._config, "workerinput", {}) else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Generator[None, object, object]:
@@ -155,9 +171,34 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        hosts = importlib.import_module(_HOSTS)
+        if hosts.equip(self._config, node, self._named) and self._config.getoption("llem_compare"):
+            sent = importlib.import_module(_COMPARING).references_sent(self._config)
+            node.workerinput["llem_references"] = sent
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Let the session go on where a worker's host is gone: xdist would end it."""
+        scheduler: Any = self._scheduler
+        if error and getattr(scheduler, "sends_stand_ins_home", False):
+            others = [other for other in scheduler.nodes if not other.shutting_down]
+            gone = importlib.import_module(_HOSTS).lost(node, others)
+            if gone is not None:
+                line = f"{gone} doesn't answer any more; it gets no more tests"
+                self.load(_REPORTING).say(self._config, line)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Say on which host a test was lost, also in our own report."""
+        where = importlib.import_module(_HOSTS).on_host(report)
+        report.longrepr = f"{report.longrepr}{where}"
+        if where:
+            line = f"{crashitem}: lost{where}"
+            self.load(_REPORTING).say(self._config, line)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Have one xdist worker run all of an experiment."""
         stock = yield
-        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock)
+        self._scheduler = importlib.import_module(_DISTRIBUTION).choose(self._config, stock)
+        return self._scheduler

@@ -96,7 +96,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
         gap=gap,
-        place=dict(run.workers.place),
+        place={**run.workers.place, **run.host},
     )
     run.keep(turn.study.path, outcome)
     try:

@@ -23,6 +23,7 @@ class Node(Protocol):
     """A worker, as far as it matters here."""
 
     gateway: Any
+    workerinput: dict[str, Any]
 
     @property
     def shutting_down(self) -> bool:
@@ -87,6 +88,7 @@ class LaneScheduling:
     """
 
     collection_is_completed = True
+    sends_stand_ins_home = True
 
     def __init__(self, config: pytest.Config, ids: Sequence[str], nodes: Iterable[Node]) -> None:
         """Deal the tests to the workers that there are."""
@@ -116,7 +118,12 @@ class LaneScheduling:
         return any(self._sent.values())
 
     def add_node(self, node: Node) -> None:
-        """Know of a worker that replaces a lost one."""
+        """Know of a worker that replaces a lost one; send one home whose host is gone."""
+        if gone := node.workerinput.get("llem_standin"):
+            node.shutdown()
+            if not any(other in self._ready and not other.shutting_down for other in self._sent):
+                self._give_up(f"{gone} is gone, and no worker is left")
+            return
         self._sent[node] = []
 
     def add_node_collection(self, node: Node, collection: Sequence[str]) -> None:

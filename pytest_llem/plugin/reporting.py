@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import comparing
+from pytest_llem.plugin.arrivals import Arrivals
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
@@ -21,7 +22,7 @@ from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "receive", "register", "show", "shown"]
+__all__ = ["Reporting", "receive", "register", "say", "show", "shown"]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -36,13 +37,22 @@ def register(config: pytest.Config) -> None:
 def receive(config: pytest.Config, report: pytest.TestReport) -> None:
     """Take the results from a report."""
     if _KEY in config.stash:
-        config.stash[_KEY].receive(vars(report)["llem"])
+        # It may hold files, which nobody else needs to keep until the session's end.
+        results = vars(report)["llem"]
+        files = results.pop("files", {})
+        config.stash[_KEY].receive(results, files, getattr(report, "node", None))
 
 
 def show(config: pytest.Config, notices: Sequence[str]) -> None:
     """Print what was noticed before the first test; not in an xdist worker."""
     if _KEY in config.stash:
         config.stash[_KEY].show(notices)
+
+
+def say(config: pytest.Config, line: str) -> None:
+    """Note something for the report, and print it at once."""
+    if _KEY in config.stash:
+        config.stash[_KEY].say(line)
 
 
 def shown(config: pytest.Config, notices: Sequence[str]) -> None:
@@ -67,6 +77,7 @@ class Reporting:
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
+        self._arrivals = Arrivals(results_folder(config))
         self._json: Path | None = None
         self._saved: Path | None = None
         self._references = comparing.references(config)
@@ -87,14 +98,26 @@ class Reporting:
             raise pytest.UsageError(f"{option}: {error}") from error
         return path
 
-    def receive(self, results: dict[str, Any]) -> None:
-        """Take outcomes and verdicts of one test, and what its process noticed."""
+    def receive(
+        self, results: dict[str, Any], files: Mapping[str, str] | None = None, node: Any = None
+    ) -> None:
+        """Take outcomes and verdicts of one test, and what its process noticed.
+
+        Args:
+            results: plain data.
+            files: that came with them, from another host.
+            node: xdist's, of the worker that ran the test.
+        """
         self._notices |= dict.fromkeys(results.get("notices", ()))
         for point in results.get("skipped_points", ()):
             # Under xdist every worker has collected the same.
             if point not in self._skipped_points:
                 self._skipped_points.append(point)
-        self._outcomes += [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        outcomes = [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        if outcomes and node is not None and "llem_host" in node.workerinput:
+            outcomes, problems = self._arrivals.keep(node.gateway.id, outcomes, files or {})
+            self._notices |= dict.fromkeys(problems)
+        self._outcomes += outcomes
         if "gate" in results:
             gate = from_dict(GateResult, results["gate"])
             # Should this be another try, it stands for all before.
@@ -107,6 +130,11 @@ class Reporting:
             if reporter is not None and line not in self._shown:
                 reporter.write_line(line)
         self.shown(notices)
+
+    def say(self, line: str) -> None:
+        """Note something for the report, and print it at once."""
+        self._notices[line] = None
+        self.show([line])
 
     def shown(self, notices: Sequence[str]) -> None:
         """Note what was printed."""
@@ -124,6 +152,7 @@ class Reporting:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail a session that was to measure and didn't; write the report."""
+        self._arrivals.close()
         if self._distributed:
             self._take_lost()
         results = self._collected.experiments().values()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.arrivals import away
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.results.journal import Journal, read
@@ -29,6 +30,7 @@ class Run:
         carbon: what a joule costs here, by the user's own settings.
         outcomes: (study file, experiment) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
+        host: ``host``, where this isn't the controller's.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -41,6 +43,8 @@ class Run:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
+        name = away(config)
+        self.host = {} if name is None else {"host": name}
         self._journal: Journal | None = None
         self._workers: Workers | None = None
 

@@ -5,6 +5,7 @@ Kept apart from collecting, which needs none of it: imported by the first test o
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin import reporting, run
+from pytest_llem.plugin.arrivals import away, parcel
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
@@ -93,7 +95,12 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     turn = _turn(item, cycle)
     this = run.of(item.config)
     outcome = measure(this, turn)
-    _keep(item, outcome)
+    sent = outcome
+    if (host := away(item.config)) is not None:
+        log = this.journal.log_path(turn.file, outcome.experiment, cycle)
+        sent, files = parcel(outcome, this.journal.folder, log, host)
+        item.results.setdefault("files", {}).update(files)
+    _keep(item, sent)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
         # What was measured is in memory and goes into the report; more would be lost.
@@ -173,6 +180,7 @@ def keep_setup(
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
+    outcome = dataclasses.replace(outcome, place=run.of(item.config).host)
     run.of(item.config).keep(item.experiment.study.path, outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 

@@ -91,6 +91,18 @@ class References:
             for row in rows:
                 yield key, row
 
+    def plain(self) -> list[list[Any]]:
+        """As plain JSON data, for another process."""
+        return [[*key, to_dict(reference)] for key, reference in self.each()]
+
+    @classmethod
+    def from_plain(cls, rows: Sequence[Sequence[Any]]) -> References:
+        """What :meth:`plain` was of."""
+        found: dict[tuple[str, str], list[Reference]] = {}
+        for study, experiment, row in rows:
+            found.setdefault((study, experiment), []).append(Reference(**row))
+        return cls(found)
+
     def of(self, study: str, experiment: str) -> Sequence[Reference]:
         """Those of one experiment; a session each."""
         return self.found.get((study, experiment), ())

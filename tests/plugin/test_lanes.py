@@ -25,6 +25,7 @@ class FakeNode:
 
     def __init__(self, name: str) -> None:
         self.gateway = SimpleNamespace(id=name)
+        self.workerinput: dict[str, Any] = {}
         self.received: list[int] = []
         self.shutting_down = False
         self.broken = False
