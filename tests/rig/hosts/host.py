@@ -21,14 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 __all__ = ["Host", "HostUnavailable", "check_available"]
 
-INSTALL = "apt-get install -y --no-install-recommends openssh-server iproute2"
-_PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "unshare", "mount")
+INSTALL = "apt-get install -y --no-install-recommends openssh-server iproute2 procps"
+_PROGRAMS = ("sshd", "ssh", "ssh-keygen", "ip", "unshare", "nsenter", "mount", "ps")
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SCRIPT = Path(__file__).with_name("host.sh")
 _ROOT = Path(__file__).parents[3]
@@ -79,9 +79,9 @@ def check_available() -> None:
         raise HostUnavailable("only root may make network namespaces; run: sudo python -m pytest")
 
 
-def _kept(temporary: Path) -> list[Path]:
+def _kept(temporary: Path, shared: Sequence[Path]) -> list[Path]:
     """What lies below the folder for temporary files, and a host must have all the same."""
-    wanted = [_ROOT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path)]
+    wanted = [_ROOT, Path(sys.prefix), Path(sys.base_prefix), *map(Path, sys.path), *shared]
     inside = {path.resolve() for path in wanted if path.is_dir()}
     below = sorted(path for path in inside if temporary in path.parents)
     return [path for path in below if not any(p in path.parents for p in below)]
@@ -94,15 +94,21 @@ class Host:
         folder: for its keys and its log; made where it isn't there.
         name: what it is called, by itself and by ssh.
         environment: of all that is run on it by ssh.
+        shared: folders that are there as they are here.
     """
 
     def __init__(
-        self, folder: Path, name: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        name: str,
+        environment: Mapping[str, str] | None = None,
+        shared: Sequence[Path] = (),
     ) -> None:
         self.folder = folder.resolve()
         self.name = name
         self.ssh_config = self.folder / "ssh_config"
         self._environment = dict(environment or {})
+        self._shared = shared
         digest = hashlib.sha256(f"{self.folder}{os.getpid()}".encode()).digest()
         self._device = f"lh{digest.hex()[:8]}"
         # A net of four addresses, of which two are for hosts: this one's, and its own.
@@ -133,7 +139,7 @@ class Host:
             "NAME": self.name,
             "ADDRESS": self.address,
             "TEMPORARY": str(temporary),
-            "KEPT": "\n".join(map(str, _kept(temporary))),
+            "KEPT": "\n".join(map(str, _kept(temporary, self._shared))),
             "SSHD_CONFIG": str(self.folder / "sshd_config"),
             "HOST_KEY": str(self.folder / "host_key"),
             "AUTHORIZED_KEYS": str(self.folder / "authorized_keys"),
@@ -220,6 +226,13 @@ class Host:
     def path(self, path: str) -> Path:
         """A path of the host as this one sees it."""
         return Path(f"/proc/{self.pid}/root", path.lstrip("/"))
+
+    def processes(self) -> list[str]:
+        """The command lines of what runs there, but its own first processes and its sshd."""
+        own = ("sh ", "cat", "sshd:", "/usr/sbin/sshd", "ps ")
+        command = ["nsenter", f"--target={self.pid}", "--pid", "--mount", "ps", "-eo", "args="]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [line for line in lines.splitlines() if not line.startswith(own)]
 
     def put(self, path: str, text: str) -> None:
         """Write a file there."""
