@@ -34,10 +34,15 @@ __all__ = [
     "Window",
 ]
 
-Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
-"""How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""
+Quality = Literal["ok", "short", "degraded", "shared", "estimated", "unmeasured"]
+"""How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number.
 
-WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
+``shared`` is the energy of several measurements at once.
+"""
+
+WORST_FIRST: tuple[Quality, ...] = (
+    *("unmeasured", "estimated", "shared", "degraded", "short", "ok"),
+)
 """A figure made of several is as good as the worst of them."""
 
 IDLE_LASTS_S = 600.0

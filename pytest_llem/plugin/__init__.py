@@ -18,12 +18,14 @@ import pytest
 from pytest_llem.plugin import hookspecs
 from pytest_llem.plugin.naming import (
     SESSION_NAME,
+    holds_study,
     is_study,
     left_out,
     named_paths,
     session_name,
 )
-from pytest_llem.plugin.options import add_options, add_short_option
+from pytest_llem.plugin.options import add_options, add_short_option, longest_wait_s
+from pytest_llem.plugin.wires import Wires
 
 __all__: list[str] = []
 
@@ -59,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if config.getini("llem_collect") not in {"named", "always"}:
         raise pytest.UsageError("ini llem_collect: accepted are named and always")
+    longest_wait_s(config)
     config.stash[SESSION_NAME] = session_name(config)
     gatekeeper = _Gatekeeper(config)
     config.pluginmanager.register(gatekeeper, "llem-gatekeeper")
@@ -92,6 +95,15 @@ class _Gatekeeper:
         self._left_out: list[Path] = []
         self._gc_paused = False
         self._scheduler: object = None
+        self._wires = Wires()
+        self._wires.says = self._say
+        self._order: dict[str, int] | None = None
+
+    def _say(self, text: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self._config.getoption("verbose") >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(f"llem: {text}")
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -171,6 +183,7 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        self._wires.connect(node)
         hosts = importlib.import_module(_HOSTS)
         if hosts.equip(self._config, node, self._named) and self._config.getoption("llem_compare"):
             sent = importlib.import_module(_COMPARING).references_sent(self._config)
@@ -196,9 +209,19 @@ class _Gatekeeper:
             line = f"{crashitem}: lost{where}"
             self.load(_REPORTING).say(self._config, line)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note the order of the tests, which they don't finish in, once there is a study."""
+        if self._order is None and holds_study(ids):
+            self._order = {nodeid: index for index, nodeid in enumerate(ids)}
+            self.load(_REPORTING).order(self._config, self._order)
+            stopping = importlib.import_module(_DISTRIBUTION).Stopping
+            self._config.pluginmanager.register(stopping(self._config, self._wires))
+
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Have one xdist worker run all of an experiment."""
         stock = yield
-        self._scheduler = importlib.import_module(_DISTRIBUTION).choose(self._config, stock)
+        choose = importlib.import_module(_DISTRIBUTION).choose
+        self._scheduler = choose(self._config, stock, self._wires)
         return self._scheduler

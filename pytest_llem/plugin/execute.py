@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
-from collections.abc import Hashable, Mapping, Sequence
+import time
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
@@ -25,6 +28,7 @@ from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
+from pytest_llem.runners.devices import Lease
 from pytest_llem.runners.docker.settings import given, keeps_engine
 from pytest_llem.runners.workers import Task
 from pytest_llem.study.identity import engine_key
@@ -32,6 +36,12 @@ from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
 __all__ = ["LlemFailed", "Turn", "judge", "key_of", "measure", "outcome_of", "raise_failure"]
+
+
+_GRACE_S = 5.0
+"""From one measurement of a process to its next one."""
+
+_AGAIN_S = 0.2
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -74,11 +84,10 @@ class Turn:
 
 def measure(run: Run, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
-    planned, study = turn.planned, turn.study
-    measurement = failure = skipped = raw = gap = None
+    measurement = failure = skipped = raw = None
+    rest = _Rest(run, turn)
     try:
-        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
-        measurement, raw = _converse(run, turn)
+        measurement, raw = _converse(run, turn, rest)
     except EngineMissing as error:
         if not turn.runner.chosen and not run.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
@@ -95,7 +104,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
     outcome = dataclasses.replace(
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
-        gap=gap,
+        gap=rest.gap,
         place={**run.workers.place, **run.host},
     )
     run.keep(turn.study.path, outcome)
@@ -106,7 +115,27 @@ def measure(run: Run, turn: Turn) -> Outcome:
     return outcome
 
 
-def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
+class _Rest:
+    """The gap before a measurement, once its devices are leased.
+
+    Attributes:
+        gap: what came of it; None where none was due.
+    """
+
+    def __init__(self, run: Run, turn: Turn) -> None:
+        self._run = run
+        self._turn = turn
+        self.gap: Mapping[str, Any] | None = None
+
+    def __call__(self, lease: Lease) -> None:
+        """Wait; a measurement that is tried a second time has waited already."""
+        turn, experiment = self._turn, self._turn.planned.experiment
+        gaps = turn.study.gaps
+        waited = self._run.rests.wait(turn.file, experiment, turn.cycle, gaps, lease.gpus)
+        self.gap = waited or self.gap
+
+
+def _converse(run: Run, turn: Turn, rest: _Rest) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
     experiment, cycle, journal = turn.planned.experiment, turn.cycle, run.journal
     if experiment.backend not in names(BACKENDS):
@@ -121,13 +150,13 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
         SideFile(journal.raw_path(*where)) as side_file,
         watching(run.config, experiment, cycle, side_file) as watcher,
     ):
-        measurement = run.workers.measure(_task(run, turn), watcher)
+        measurement = run.workers.measure(_task(run, turn, rest), watcher)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
     return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
 
 
-def _task(run: Run, turn: Turn) -> Task:
+def _task(run: Run, turn: Turn, rest: _Rest) -> Task:
     """What is to be done where, in the words of the runners."""
     experiment, runner = turn.planned.experiment, turn.runner
     settings = given(*run.config.stash[KEY].choices.containers(turn.study))
@@ -145,8 +174,10 @@ def _task(run: Run, turn: Turn) -> Task:
             environment=experiment.env,
             image=runner.image,
             settings=settings,
+            once=functools.partial(once, run.config),
         ),
         keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
+        rest=rest,
     )
 
 
@@ -213,6 +244,25 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
         raise LlemFailed(turn.where, title, problems)
 
 
+def _elsewhere(
+    run: Run, file: str, planned: Planned, missing: Collection[int]
+) -> Mapping[int, Outcome]:
+    """Cycles that other processes of the session measured.
+
+    Left to xdist's own scheduler, a gate may come before them: it is waited for them as long as
+    others measure, or wait for their turn.
+    """
+    name, digest = planned.experiment.id, planned.digest
+    until_s = time.monotonic() + (_GRACE_S if run.is_left_to_xdist else 0.0)
+    while True:
+        found = run.elsewhere(file, name, digest)
+        if found.keys() >= set(missing) or time.monotonic() >= until_s:
+            return found
+        if run.workers.devices.are_wanted():
+            until_s = time.monotonic() + _GRACE_S
+        time.sleep(_AGAIN_S)
+
+
 def judge(
     run: Run,
     study: str,
@@ -226,7 +276,7 @@ def judge(
     ``outcomes`` are of this process; what they lack is looked for in the session's journals.
     """
     if not outcomes.keys() >= set(selected):
-        others = run.elsewhere(file, planned.experiment.id, planned.digest)
+        others = _elsewhere(run, file, planned, set(selected) - outcomes.keys())
         outcomes = {**others, **outcomes}
     if missing := [f"c{cycle}" for cycle in selected if cycle not in outcomes]:
         # Judging the rest would pass for a verdict on all of them.

@@ -22,7 +22,7 @@ from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "receive", "register", "say", "show", "shown"]
+__all__ = ["Reporting", "order", "receive", "register", "say", "show", "shown"]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -41,6 +41,12 @@ def receive(config: pytest.Config, report: pytest.TestReport) -> None:
         results = vars(report)["llem"]
         files = results.pop("files", {})
         config.stash[_KEY].receive(results, files, getattr(report, "node", None))
+
+
+def order(config: pytest.Config, positions: Mapping[str, int]) -> None:
+    """Have results in the order in which tests were collected: without xdist they ran in it."""
+    if _KEY in config.stash:
+        config.stash[_KEY].order = positions
 
 
 def show(config: pytest.Config, notices: Sequence[str]) -> None:
@@ -80,6 +86,7 @@ class Reporting:
         self._arrivals = Arrivals(results_folder(config))
         self._json: Path | None = None
         self._saved: Path | None = None
+        self.order: Mapping[str, int] = {}
         self._references = comparing.references(config)
         comparing.budgets(config)
         # A session that runs nothing must not write an empty report over a full one.
@@ -147,7 +154,10 @@ class Reporting:
 
     @property
     def _collected(self) -> Collected:
-        return Collected(self._outcomes, list(self._gates.values()), self._references)
+        last = len(self.order)
+        outcomes = sorted(self._outcomes, key=lambda each: self.order.get(each.node, last))
+        gates = sorted(self._gates.values(), key=lambda each: self.order.get(each.node, last))
+        return Collected(outcomes, gates, self._references)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

@@ -25,14 +25,18 @@ from pytest_llem.plugin.execute import (
     outcome_of,
     raise_failure,
 )
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import models
 from pytest_llem.wire import to_dict
+
+_POSITIONS = pytest.StashKey[dict[pytest.Item, int]]()
 
 __all__ = [
     "begin",
@@ -94,6 +98,7 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     """Measure a cycle, and put what became of it on the test's report."""
     turn = _turn(item, cycle)
     this = run.of(item.config)
+    this.workers.devices.assigned = _assigned(item)
     outcome = measure(this, turn)
     sent = outcome
     if (host := away(item.config)) is not None:
@@ -108,6 +113,26 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
         fix = "fix: free space there, or set llem_results_dir to another place"
         raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
     return turn, outcome
+
+
+def _assigned(item: LlemItem) -> tuple[str, ...]:
+    """The GPUs that the scheduler of pytest-xdist means for a test."""
+    wire = wire_of(item.config)
+    return () if wire is None else wire.units(_index(item))
+
+
+def _index(item: pytest.Item) -> int:
+    """Number of a test among the session's, as xdist has it."""
+    config = item.config
+    if _POSITIONS not in config.stash:
+        config.stash[_POSITIONS] = {each: n for n, each in enumerate(item.session.items)}
+    return config.stash[_POSITIONS].get(item, -1)
+
+
+def _is_in_lane(item: LlemItem, following: LlemItem) -> bool:
+    """Whether what follows is to be measured on the same GPUs; without xdist it always is."""
+    wire = wire_of(item.config)
+    return wire is None or wire.lane(_index(item)) == wire.lane(_index(following))
 
 
 def _turn(item: LlemItem, cycle: int) -> Turn:
@@ -180,8 +205,10 @@ def keep_setup(
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
-    outcome = dataclasses.replace(outcome, place=run.of(item.config).host)
-    run.of(item.config).keep(item.experiment.study.path, outcome)
+    this = run.of(item.config)
+    outcome = dataclasses.replace(outcome, place=this.host)
+    this.keep(item.experiment.study.path, outcome)
+    this.note(outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
@@ -206,7 +233,7 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
     if isinstance(following, GateItem) and following.experiment.selected:
         return
     key = None
-    if isinstance(following, LlemItem):
+    if isinstance(following, LlemItem) and _is_in_lane(item, following):
         node = following.experiment
         key = key_of(item.config, node.study, node.planned, node.runner)
     run.of(item.config).keep_engine_for(key)
@@ -231,5 +258,10 @@ def check_models(session: pytest.Session) -> None:
         # What isn't going to be measured needs no model.
         if not node.unmet and not node.refused and node.planned.experiment.backend in known
     ]
-    if problems := models.check(uses):
-        pytest.fail(models.listed(problems), pytrace=False)
+
+    def problems() -> str:
+        found = models.check(uses)
+        return models.listed(found) if found else ""
+
+    if text := once(session.config, "models", problems):
+        pytest.fail(text, pytrace=False)

@@ -21,6 +21,7 @@ _COLUMNS = {
 
 _MARKS = {
     "estimated": ("est.", "estimated, not measured"),
+    "shared": ("shared", "the energy of several measurements at once"),
     "short": ("short", "the measured window is short for the meter"),
     "degraded": ("degr.", "a degraded reading"),
 }

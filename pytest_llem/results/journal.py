@@ -22,14 +22,14 @@ class Journal:
     Each process writes a file of its own, so that no two ever share one.
     """
 
-    def __init__(self, folder: Path, writer: str) -> None:
-        """Make the directory and the file.
+    def __init__(self, folder: Path, writer: str, kind: str = "journal") -> None:
+        """Make the directory and the file, ``<kind>.<writer>.jsonl``.
 
         Raises:
             ResultsError: when either can't be written.
         """
         self.folder = folder
-        path = folder / f"journal.{writer}.jsonl"
+        path = folder / f"{kind}.{writer}.jsonl"
         try:
             for name in ("logs", "raw"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -78,11 +78,12 @@ def _name(file: str, experiment: str, cycle: int) -> str:
     return quote(f"{file}.{experiment}.c{cycle}", safe="")
 
 
-def read(folder: Path) -> tuple[list[Outcome], list[str]]:
+def read(folder: Path, kind: str = "journal") -> tuple[list[Outcome], list[str]]:
     """What the journals of a session hold, and what of them can't be read.
 
     Args:
         folder: of the session.
+        kind: of the files.
 
     Returns:
         The outcomes of all writers, each writer's in the order of its file, and a line with file
@@ -90,7 +91,7 @@ def read(folder: Path) -> tuple[list[Outcome], list[str]]:
     """
     outcomes: list[Outcome] = []
     problems: list[str] = []
-    for path in sorted(folder.glob("journal.*.jsonl")):
+    for path in sorted(folder.glob(f"{kind}.*.jsonl")):
         try:
             lines = path.read_bytes().split(b"\n")
         except OSError as error:

@@ -74,9 +74,10 @@ class Reference:
             for row in rows
         ]
 
-    def estimated(self, metric: str) -> bool:
-        """Whether any of them is an estimate."""
-        return any(f.get("quality") == "estimated" for f in self.figures.get(metric, ()))
+    def kind(self, metric: str) -> str:
+        """``estimated`` or ``shared`` where any of them is; else empty. Only equals compare."""
+        found = {figure.get("quality") for figure in self.figures.get(metric, ())}
+        return next((quality for quality in ("estimated", "shared") if quality in found), "")
 
 
 @dataclass(frozen=True, slots=True)
