@@ -34,7 +34,6 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
-_COMPARING = "pytest_llem.plugin.comparing"
 _HOSTS = "pytest_llem.plugin.hosts"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
@@ -94,7 +93,7 @@ class _Gatekeeper:
         self._named = named_paths(config)
         self._left_out: list[Path] = []
         self._gc_paused = False
-        self._scheduler: object = None
+        self._hosts: Any = None
         self._wires = Wires()
         self._wires.says = self._say
         self._order: dict[str, int] | None = None
@@ -184,30 +183,10 @@ class _Gatekeeper:
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
         self._wires.connect(node)
-        hosts = importlib.import_module(_HOSTS)
-        if hosts.equip(self._config, node, self._named) and self._config.getoption("llem_compare"):
-            sent = importlib.import_module(_COMPARING).references_sent(self._config)
-            node.workerinput["llem_references"] = sent
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Let the session go on where a worker's host is gone: xdist would end it."""
-        scheduler: Any = self._scheduler
-        if error and getattr(scheduler, "sends_stand_ins_home", False):
-            others = [other for other in scheduler.nodes if not other.shutting_down]
-            gone = importlib.import_module(_HOSTS).lost(node, others)
-            if gone is not None:
-                line = f"{gone} doesn't answer any more; it gets no more tests"
-                self.load(_REPORTING).say(self._config, line)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
-        """Say on which host a test was lost, also in our own report."""
-        where = importlib.import_module(_HOSTS).on_host(report)
-        report.longrepr = f"{report.longrepr}{where}"
-        if where:
-            line = f"{crashitem}: lost{where}"
-            self.load(_REPORTING).say(self._config, line)
+        if self._hosts is None:
+            self._hosts = importlib.import_module(_HOSTS).Hosts(self._config, self._wires, self)
+            self._config.pluginmanager.register(self._hosts, "llem-hosts")
+        self._hosts.equip(node, self._named)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -223,5 +202,5 @@ class _Gatekeeper:
         """Have one xdist worker run all of an experiment."""
         stock = yield
         choose = importlib.import_module(_DISTRIBUTION).choose
-        self._scheduler = choose(self._config, stock, self._wires)
-        return self._scheduler
+        self._hosts.scheduler = chosen = choose(self._config, stock, self._wires)
+        return chosen

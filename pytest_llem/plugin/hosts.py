@@ -7,6 +7,7 @@ is lost is replaced by xdist on its own host; where that one is gone the whole s
 from __future__ import annotations
 
 import contextlib
+import importlib
 import subprocess
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any
 
 import pytest
 
-__all__ = ["STAND_IN", "connecting", "equip", "host_of", "lost", "on_host"]
+from pytest_llem.plugin.wires import Wires
+
+__all__ = ["STAND_IN", "Hosts", "connecting", "host_of", "lost"]
 
 STAND_IN = "llem_standin"
 """Key of ``workerinput``, and attribute of a gateway's specification: the host that is gone."""
@@ -24,6 +27,81 @@ _PLACE = ("popen", "ssh", "ssh_config", "via", "socket", "vagrant_ssh", "chdir",
 
 _ANSWER_S = 10
 """A host that hasn't answered for so long has gone."""
+
+
+class Hosts:
+    """The controller's view of the hosts of its workers.
+
+    Attributes:
+        scheduler: of the session, once there is one.
+    """
+
+    def __init__(self, config: pytest.Config, wires: Wires, loader: Any) -> None:
+        """Begin with no worker.
+
+        Args:
+            config: of the controller.
+            wires: to the workers.
+            loader: brings in the reports.
+        """
+        self._config = config
+        self._wires = wires
+        self._loader = loader
+        self._known: list[str] = []
+        self.scheduler: Any = None
+
+    def equip(self, node: Any, named: Sequence[Path]) -> None:
+        """Tell a worker that is about to be started what it can't know by itself.
+
+        Args:
+            node: xdist's.
+            named: paths that the user named; below the root directory they are the same elsewhere.
+        """
+        host = host_of(node.gateway)
+        if gone := getattr(node.gateway.spec, STAND_IN, None):
+            node.workerinput[STAND_IN] = gone
+        if host is None:
+            return
+        root = self._config.rootpath
+        node.workerinput["llem_host"] = host
+        node.workerinput["llem_named"] = [
+            str(path.relative_to(root) if path.is_relative_to(root) else path) for path in named
+        ]
+        if self._config.getoption("llem_compare"):
+            comparing = importlib.import_module("pytest_llem.plugin.comparing")
+            node.workerinput["llem_references"] = comparing.references_sent(self._config)
+        # Not by wire: it isn't connected yet.
+        node.workerinput["llem_known"] = list(self._known)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Let the session go on where a worker is lost, and with it perhaps its host."""
+        if not error or not getattr(self.scheduler, "sends_stand_ins_home", False):
+            return
+        others = [one for one in self.scheduler.nodes if one is not node]
+        gone = lost(node, [one for one in others if not one.shutting_down])
+        if gone is not None:
+            line = f"{gone} doesn't answer any more; it gets no more tests"
+            self._reporting.say(self._config, line)
+        text = self._reporting.unjudged(self._config, node.gateway.id)
+        if text is not None:
+            self._known.append(text)
+            for other in others:
+                if "llem_host" in other.workerinput:
+                    self._wires.tell(other, "known", text)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Say on which host a test was lost, also in our own report."""
+        node = getattr(report, "node", None)
+        host = None if node is None else node.workerinput.get("llem_host")
+        if host is not None:
+            report.longrepr = f"{report.longrepr} on {host}"
+            self._reporting.say(self._config, f"{crashitem}: lost on {host}")
+
+    @property
+    def _reporting(self) -> Any:
+        return self._loader.load("pytest_llem.plugin.reporting")
 
 
 def host_of(gateway: Any) -> str | None:
@@ -41,27 +119,6 @@ def host_of(gateway: Any) -> str | None:
     if spec.socket or spec.vagrant_ssh:
         return str(spec.socket or spec.vagrant_ssh)
     return "localhost" if spec.chdir else None
-
-
-def equip(config: pytest.Config, node: Any, named: Sequence[Path]) -> bool:
-    """Tell a worker of another host what it can't know by itself; whether it is one.
-
-    Args:
-        config: of the controller.
-        node: xdist's.
-        named: paths that the user named; below the root directory they are the same there.
-    """
-    host = host_of(node.gateway)
-    if gone := getattr(node.gateway.spec, STAND_IN, None):  # None for all that xdist made
-        node.workerinput[STAND_IN] = gone
-    if host is None:
-        return False
-    root = config.rootpath
-    node.workerinput["llem_host"] = host
-    node.workerinput["llem_named"] = [
-        str(path.relative_to(root) if path.is_relative_to(root) else path) for path in named
-    ]
-    return True
 
 
 @contextlib.contextmanager
@@ -100,7 +157,7 @@ def lost(node: Any, others: Sequence[Any]) -> str | None:
 
     Args:
         node: xdist's, about to be replaced.
-        others: workers that still take tests.
+        others: that still take tests.
 
     Returns:
         The host's name, should it be gone.
@@ -109,7 +166,7 @@ def lost(node: Any, others: Sequence[Any]) -> str | None:
     host = host_of(node.gateway)
     if host is None or _answers(node, spec):
         return None
-    elsewhere = None if any(other is not node for other in others) else _elsewhere(node, spec)
+    elsewhere = None if others else _elsewhere(node, spec)
     for part in _PLACE:
         setattr(spec, part, getattr(elsewhere, part, None))
     if elsewhere is None:
@@ -144,10 +201,3 @@ def _answers(node: Any, spec: Any) -> bool:
         # 255 is ssh's own: anything else comes from the host.
         return done.returncode != 255
     return False
-
-
-def on_host(report: Any) -> str:
-    """Where a report comes from, for messages: `` on gpu2``, or nothing for this host."""
-    node = getattr(report, "node", None)
-    host = None if node is None else host_of(node.gateway) or node.workerinput.get("llem_host")
-    return f" on {host}" if host else ""

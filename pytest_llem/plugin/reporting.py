@@ -22,7 +22,7 @@ from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "order", "receive", "register", "say", "show", "shown"]
+__all__ = ["Reporting", "order", "receive", "register", "say", "show", "shown", "unjudged"]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -61,6 +61,11 @@ def say(config: pytest.Config, line: str) -> None:
         config.stash[_KEY].say(line)
 
 
+def unjudged(config: pytest.Config, worker: str) -> str | None:
+    """What a worker measured for gates that are still to come, as text; None for nothing."""
+    return config.stash[_KEY].unjudged(worker) if _KEY in config.stash else None
+
+
 def shown(config: pytest.Config, notices: Sequence[str]) -> None:
     """Don't repeat what was printed already."""
     if _KEY in config.stash:
@@ -83,6 +88,7 @@ class Reporting:
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
+        self._by: dict[str, list[Outcome]] = {}
         self._arrivals = Arrivals(results_folder(config))
         self._json: Path | None = None
         self._saved: Path | None = None
@@ -125,6 +131,8 @@ class Reporting:
             outcomes, problems = self._arrivals.keep(node.gateway.id, outcomes, files or {})
             self._notices |= dict.fromkeys(problems)
         self._outcomes += outcomes
+        if node is not None:
+            self._by.setdefault(node.gateway.id, []).extend(outcomes)
         if "gate" in results:
             gate = from_dict(GateResult, results["gate"])
             # Should this be another try, it stands for all before.
@@ -137,6 +145,12 @@ class Reporting:
             if reporter is not None and line not in self._shown:
                 reporter.write_line(line)
         self.shown(notices)
+
+    def unjudged(self, worker: str) -> str | None:
+        """What a worker measured for gates that are still to come, as text; None for nothing."""
+        judged = {(gate.file, gate.experiment) for gate in self._gates.values()}
+        made = [one for one in self._by.get(worker, ()) if (one.file, one.experiment) not in judged]
+        return json.dumps([to_dict(outcome) for outcome in made]) if made else None
 
     def say(self, line: str) -> None:
         """Note something for the report, and print it at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.plugin.options import longest_wait_s
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.workers import Workers
+from pytest_llem.wire import from_dict
 
 __all__ = ["Run", "of"]
 
@@ -106,10 +109,13 @@ class Run:
         return off and hasattr(self.config, "workerinput")
 
     def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
-        """An experiment's cycles in the journals of all the session's processes."""
+        """An experiment's cycles as other processes of the session have them: in their journals."""
         wanted = (file, experiment, digest)
         folder = results_folder(self.config)
         outcomes = [o for kind in ("journal", _NOTES) for o in read(folder, kind)[0]]
+        wire = wire_of(self.config)
+        for text in () if wire is None else wire.known:
+            outcomes += [from_dict(Outcome, data) for data in json.loads(text)]
         found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
         # Of a cycle that was run again the last counts, as it does within a process.
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}

@@ -140,9 +140,11 @@ def _text(about: Mapping[str, Any]) -> str:
 
 
 def _label(about: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
-    """What of a part isn't the same in all."""
+    """What of a part isn't the same in all: one thing, where it tells all of them apart."""
     keys = dict.fromkeys(key for one in others for key in one)
-    own = [key for key in keys if any(other.get(key) != about.get(key) for other in others)]
+    values = {key: {_text({"": other.get(key)}) for other in others} for key in keys}
+    own = [key for key in keys if len(values[key]) > 1]
+    own = next(([key] for key in own if len(values[key]) == len(others)), own)
     return ", ".join(f"{_SHOWN.get(key, key)}: {shown(about.get(key))}" for key in own)
 
 
