@@ -4,7 +4,7 @@ Run it with: python perf/scale.py [--quick] [--json PATH] [--only PART]
 
 Real sessions of ``pytest -n K`` on a machine with simulated GPUs (tests/rig: the library that the
 real NVML binding loads). The engine of the tests stands for real ones: it computes nothing but
-waits, so that eight of it are no work for the few processors of this machine. Three parts:
+waits, so that eight of it are no work for the few processors of this machine. The parts:
 
 * ``two``: the same study with two workers on two GPUs, and with one on one. Judged is how many
   times as fast the first is; and that no GPU was ever computed on twice at a time.
@@ -12,23 +12,28 @@ waits, so that eight of it are no work for the few processors of this machine. T
   each, with eight workers on eight GPUs. The bound: no schedule is done before all the GPUs' time
   that the measurements took, divided by eight, nor before the longest experiment, whose cycles
   follow each other. Judged is the bound over the time that the session took.
+* ``schedules``: the scheduler alone with 50 such studies of other needs, lengths and numbers of
+  cycles, in time that is only counted: no process, no overhead. Judged is the worst of them.
 * ``controller``: CPU time and peak memory of xdist's controller with 2,500, 5,000 and 10,000
   items under ``-n 4``, a report included. Judged is growth: of an item among 10,000 over one among
   2,500, what an empty session takes taken off from both.
 
 The time of a measurement goes from the beginning of its first window to the end of its last; that
 of a session from the first of them to the last. So starting pytest and collecting count for
-nothing, and all that lies between two measurements counts against us. Whole sessions stand beside.
+nothing, and all that lies between two measurements counts against us: a busy machine makes that
+longer, and how long it was stands beside, as whole sessions do.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import random
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -43,7 +48,10 @@ THIRD_PARTY = ROOT / "tests" / "third_party"
 # The simulated GPUs are found from the root, from wherever this is run.
 sys.path.append(str(ROOT))
 
-from tests.rig.nvml import H100, Rig  # noqa: E402 - needs the line above
+from pytest_llem.study.schedule import Order, schedule  # noqa: E402 - below the line they need
+from tests.plugin.test_lanes import FILE  # noqa: E402
+from tests.plugin.test_lanes import Session as Scheduled  # noqa: E402
+from tests.rig.nvml import H100, Rig  # noqa: E402
 
 LEAST_SPEEDUP = 1.8
 LEAST_PACKED = 0.85
@@ -171,6 +179,20 @@ def turns_of(report: Mapping[str, Any]) -> Iterator[Turn]:
         )
 
 
+def between_s(turns: Sequence[Turn]) -> float:
+    """Median time that a GPU was free between two measurements."""
+    of: dict[str, list[Turn]] = {}
+    for turn in sorted(turns, key=lambda turn: turn.start_s):
+        for gpu in turn.gpus:
+            of.setdefault(gpu, []).append(turn)
+    gaps = [
+        after.start_s - before.end_s
+        for each in of.values()
+        for before, after in itertools.pairwise(each)
+    ]
+    return statistics.median(gaps) if gaps else 0.0
+
+
 def conflicts(turns: Sequence[Turn]) -> list[str]:
     """Measurements that had a GPU at the same time as another."""
     found = []
@@ -226,14 +248,54 @@ def two(bench: Bench, *, quick: bool) -> dict[str, Any]:
     }
 
 
-def packing(bench: Bench, *, quick: bool) -> dict[str, Any]:
-    """Experiments of mixed size on eight GPUs."""
-    gpus, cycles = 8, 2
-    count, longest_s = (30, 3.0) if quick else (100, 6.0)
-    draw = random.Random(20261122)
+GPUS = 8
+
+
+def drawn(seed: int, count: int, longest_s: float) -> list[tuple[int, float]]:
+    """Experiments: the GPUs that each needs, and how long a cycle of it takes."""
+    draw = random.Random(seed)
     needs = [need for need, share in SHARES.items() for _ in range(round(count * share))]
     draw.shuffle(needs)
-    wanted = [(need, draw.uniform(longest_s / 3, longest_s)) for need in needs]
+    return [(need, draw.uniform(longest_s / 3, longest_s)) for need in needs]
+
+
+def lengths(wanted: Mapping[str, tuple[int, float]]) -> Callable[[str], float]:
+    """How long the items of experiments take."""
+    return lambda item: wanted[item.rpartition("::")[0]][1]
+
+
+def schedules(_: Bench, *, quick: bool) -> dict[str, Any]:
+    """The scheduler alone, in counted time."""
+    shares = []
+    for seed in range(10 if quick else 50):
+        cycles = (1, 2, 4)[seed % 3]
+        wanted = drawn(seed, 200 // cycles, 6.0)
+        names = {f"{FILE}::x{number}": one for number, one in enumerate(wanted)}
+        order: Order = "interleaved" if seed % 2 else "sequential"
+        turns = schedule([*names], cycles, order, seed)
+        session = Scheduled(
+            [f"{name}::c{cycle}" for name, cycle in turns],
+            GPUS,
+            needs={name: need for name, (need, _) in names.items()},
+            seconds=lengths(names),
+        )
+        took_s = session.play()
+        area_s = sum((end - start) * len(units) for start, end, _, units in session.times) / GPUS
+        longest_s = max(duration_s for _, duration_s in wanted) * cycles
+        shares.append(max(area_s, longest_s) / took_s)
+    return {
+        "rows": [],
+        "shares": shares,
+        "checks": [
+            check(f"the worst of {len(shares)} schedules", min(shares), LEAST_PACKED, least=True)
+        ],
+    }
+
+
+def packing(bench: Bench, *, quick: bool) -> dict[str, Any]:
+    """Experiments of mixed size on eight GPUs."""
+    gpus, cycles = GPUS, 2
+    wanted = drawn(20261122, *((30, 3.0) if quick else (100, 6.0)))
     session = bench.run(
         experiments(wanted, cycles), workers=gpus, gpus=gpus, measured=len(wanted) * cycles
     )
@@ -291,6 +353,7 @@ def many(items: int) -> str:
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "two": two,
     "packing": packing,
+    "schedules": schedules,
     "controller": controller,
 }
 
@@ -301,6 +364,7 @@ def row(name: str, session: Session) -> dict[str, Any]:
         "name": name,
         "measurements": len(session.turns),
         "span_s": session.span_s,
+        "between_s": between_s(session.turns),
         "wall_s": session.wall_s,
         "controller_cpu_s": session.cpu_s,
         "controller_peak_bytes": session.peak_bytes,
@@ -312,10 +376,12 @@ def row(name: str, session: Session) -> dict[str, Any]:
 
 def show(name: str, part: Mapping[str, Any]) -> None:
     """Print the table of a part, and its checks."""
-    print(f"{name:<22}{'measured':>9}{'span s':>9}{'wall s':>9}{'controller CPU s':>18}{'MB':>7}")
+    columns = ("measured", "span s", "between s", "wall s")
+    print(f"{name:<22}" + "".join(f"{one:>10}" for one in columns) + "  controller CPU s     MB")
     for one in part["rows"]:
         print(
-            f"{one['name']:<22}{one['measurements']:>9,}{one['span_s']:>9.1f}{one['wall_s']:>9.1f}"
+            f"{one['name']:<22}{one['measurements']:>10,}{one['span_s']:>10.1f}"
+            f"{one['between_s']:>10.2f}{one['wall_s']:>10.1f}"
             f"{one['controller_cpu_s']:>18.2f}{one['controller_peak_bytes'] / 1e6:>7.0f}"
         )
     if "bound_s" in part:
