@@ -52,13 +52,6 @@ class Chooser:
         """Of the scheduler chosen: xdist prints its name."""
         return type(self._chosen)
 
-    def add_node(self, node: Any) -> None:
-        """Know of a worker; one that only stands in for a host that is gone is sent home."""
-        if node.workerinput.get("llem_standin"):
-            node.shutdown()
-        else:
-            self._chosen.add_node(node)
-
     def add_node_collection(self, node: Any, collection: Sequence[str]) -> None:
         """Take the ids of a worker, and choose with those of the last one."""
         self._chosen.add_node_collection(node, collection)

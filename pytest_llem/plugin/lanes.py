@@ -21,7 +21,7 @@ from pytest_llem.plugin.work import ALONE, Job, Place
 
 __all__ = ["LaneScheduling", "Node", "jobs", "places"]
 
-_CYCLE = re.compile(r"::c\d+(?:@.+)?$")
+_CYCLE = re.compile(r"::c\d+(?:-base)?(?:@.+)?$")
 
 
 class Node(Protocol):
@@ -103,9 +103,11 @@ class LaneScheduling:
 
     Attributes:
         config: of the controller; other plugins look for it here.
+        sends_stand_ins_home: a worker may stand in for one whose host is gone; it gets nothing.
     """
 
     collection_is_completed = True
+    sends_stand_ins_home = True
 
     def __init__(
         self,
@@ -146,13 +148,17 @@ class LaneScheduling:
 
     def add_node(self, node: Node) -> None:
         """Know of a worker that replaces a lost one; send one home that only stands in for it."""
-        if node.workerinput.get("llem_standin"):
+        if gone := node.workerinput.get("llem_standin"):
             node.shutdown()
+            if not self._is_anybody_left():
+                self._give_up(f"{gone} is gone, and no worker is left")
             return
         self._sent[node] = []
 
     def add_node_collection(self, node: Node, collection: Sequence[str]) -> None:
         """Take a worker that collected the same tests; send any other home."""
+        if node not in self._sent:
+            return
         if list(collection) == self._ids:
             self._ready.add(node)
             if node not in self._places:
@@ -160,7 +166,7 @@ class LaneScheduling:
                 self._packing.add_worker(node, self._places[node])
             return
         node.shutdown()
-        if not any(other in self._ready and not other.shutting_down for other in self._sent):
+        if not self._is_anybody_left():
             self._give_up(
                 f"{node.gateway.id}, in place of a lost worker, collected other tests: a file was"
                 " changed meanwhile"
@@ -202,6 +208,9 @@ class LaneScheduling:
         self._single.extendleft(i for i in reversed(sent[1:]) if not self._packing.holds(i))
         self.schedule()
         return self._ids[sent[0]] if sent else None
+
+    def _is_anybody_left(self) -> bool:
+        return any(node in self._ready and not node.shutting_down for node in self._sent)
 
     # --- feeding -----------------------------------------------------------------------------
 

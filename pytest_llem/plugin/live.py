@@ -14,6 +14,7 @@ import pytest
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.experiment import Experiment
+from pytest_llem.metrics import show
 from pytest_llem.plugin.wires import wire_of
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
@@ -25,12 +26,14 @@ _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 _MIN_ROOM = 20
 
 
-def describe(experiment: Experiment, cycle: int, progress: Progress) -> str:
-    """A line about a measurement: name, phase, requests done, seconds gone and left."""
-    parts = [f"{experiment.id} c{cycle}", progress.phase]
+def describe(experiment: Experiment, turn: str, progress: Progress) -> str:
+    """A line about a measurement: name, phase, requests done, seconds gone, power, seconds left."""
+    parts = [f"{experiment.id} {turn}", progress.phase]
     if progress.total:
         parts.append(f"{progress.done}/{progress.total}")
     parts.append(f"{progress.elapsed_s:.0f} s")
+    if progress.power_w is not None:
+        parts.append(show(progress.power_w, "W"))
     left_s = _left_s(experiment, progress)
     if left_s is not None:
         parts.append(f"{left_s:.0f} s left")
@@ -116,16 +119,16 @@ class Watcher(Listener):
         self,
         line: LiveLine,
         experiment: Experiment,
-        cycle: int,
+        turn: str,
         side_file: SideFile,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Take what to show it on, what is measured, where raw series go, and who says lines."""
         self._line = line
         self._experiment = experiment
-        self._cycle = cycle
+        self._turn = turn
         self._side_file = side_file
-        self._name = f"{experiment.id} c{cycle}"
+        self._name = f"{experiment.id} {turn}"
         self._say = say
         self._said = False
         self.lost: ResultsError | None = None
@@ -164,16 +167,16 @@ class Watcher(Listener):
 
     def progress(self, progress: Progress) -> None:
         """Replace the live line."""
-        self._line.show(describe(self._experiment, self._cycle, progress))
+        self._line.show(describe(self._experiment, self._turn, progress))
 
 
 @contextlib.contextmanager
 def watching(
-    config: pytest.Config, experiment: Experiment, cycle: int, side_file: SideFile
+    config: pytest.Config, experiment: Experiment, turn: str, side_file: SideFile
 ) -> Iterator[Watcher]:
     """A watcher for one measurement; its line is gone afterwards."""
     line = LiveLine(config)
     try:
-        yield Watcher(line, experiment, cycle, side_file, functools.partial(say, config))
+        yield Watcher(line, experiment, turn, side_file, functools.partial(say, config))
     finally:
         line.clear()

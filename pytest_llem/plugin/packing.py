@@ -240,13 +240,14 @@ class Packing:
             follows: it still has a lane, whose GPUs it then gives back.
         """
         place = self._places[worker]
-        free = len(place.free) + sum(lane.width for lane in self._lanes[worker] if lane.units)
-        free -= sum(lane.width for lane in place.lanes if not lane.units)
+        own = len(place.free) + sum(lane.width for lane in self._lanes[worker] if lane.units)
         for need in sorted(self._kinds, key=lambda need: -self._width(place, need)):
             if not self._kinds[need].firsts or not self._fits(place, need):
                 continue
             width = self._width(place, need)
-            if free >= width:
+            # Who waits for as many, or more, comes first.
+            waiting = [lane.width for lane in place.lanes if not lane.units]
+            if own - sum(each for each in waiting if each >= width) >= width:
                 return self._new(worker, place, need, grant=not follows)
             if not any(lane.kind == need for lane in place.lanes):
                 # Nobody else is about to take it on: less must wait.
@@ -274,8 +275,12 @@ class Packing:
         return len(place.units) >= min(need, most)
 
     def _is_due(self, place: Place, width: int) -> bool:
-        """Whether something that needs more waits, and no lane of the place takes it on."""
-        return any(
+        """Whether something that needs more waits for a worker that is about to take it on."""
+        able = any(
+            where is place and worker not in self._ending and not self.waits(worker)
+            for worker, where in self._places.items()
+        )
+        return able and any(
             kind.firsts
             and self._fits(place, need)
             and self._width(place, need) > width

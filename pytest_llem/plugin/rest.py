@@ -12,15 +12,17 @@ from urllib.parse import quote
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.experiment import Experiment
 from pytest_llem.gpus import Gpu
 from pytest_llem.plugin.live import LiveLine
+from pytest_llem.plugin.naming import item_name
 from pytest_llem.plugin.session import results_folder
 from pytest_llem.runners import thermal
 from pytest_llem.runners.lock_folder import host_name
 from pytest_llem.study.keys import Gaps
 
-__all__ = ["Rests"]
+__all__ = ["Rests", "place_of"]
 
 _HOST = "host"
 
@@ -57,6 +59,7 @@ class Rests:
         study: str,
         experiment: Experiment,
         cycle: int,
+        arm: Arm | None,
         gaps: Gaps,
         gpus: Sequence[Gpu] = (),
     ) -> Mapping[str, Any] | None:
@@ -66,10 +69,11 @@ class Rests:
             study: file of the study.
             experiment: that is about to be measured.
             cycle: of it.
+            arm: base or head, where two are compared.
             gaps: how long to wait.
             gpus: leased for it; none where it is on another device.
         """
-        place = (study, experiment.id, cycle)
+        place = place_of(study, experiment.id, cycle, arm)
         names = tuple(dict.fromkeys(gpu.board for gpu in gpus)) or (_HOST,)
         devices = [self._device(name) for name in names]
         longest_s = max(
@@ -89,7 +93,9 @@ class Rests:
             self._keep(name, device)
         if longest_s <= 0:
             return None
-        return self._waited(f"{experiment.id} c{cycle}", gaps, thermometer, idle_c, longest_s)
+        return self._waited(
+            f"{experiment.id} {item_name(cycle, arm)}", gaps, thermometer, idle_c, longest_s
+        )
 
     def _waited(
         self,
@@ -171,6 +177,11 @@ class Rests:
             unfinished = path.with_suffix(".new")
             unfinished.write_text(json.dumps([*device.previous, device.idle_c]))
             unfinished.replace(path)
+
+
+def place_of(study: str, experiment: str, cycle: int, arm: Arm | None) -> thermal.Place:
+    """A measurement as gaps see it: base and head are as different as two experiments."""
+    return study, f"{experiment} (base)" if arm == "base" else experiment, cycle
 
 
 def _text(left_s: float, now_c: float | None, idle_c: float | None) -> str:

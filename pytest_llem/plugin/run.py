@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.arrivals import away
 from pytest_llem.plugin.naming import SESSION_NAME
@@ -37,7 +38,7 @@ class Run:
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
         carbon: what a joule costs here, by the user's own settings.
-        outcomes: (study file, experiment) to cycle to what became of it.
+        outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
         host: ``host``, where this isn't the controller's.
     """
@@ -50,7 +51,7 @@ class Run:
         self.carbon = settings.carbon
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
-        self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
+        self.outcomes: dict[tuple[Path, str, Arm | None], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
         name = away(config)
         self.host = {} if name is None else {"host": name}
@@ -91,7 +92,8 @@ class Run:
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
-        self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
+        key = (path, outcome.experiment, outcome.arm)
+        self.outcomes.setdefault(key, {})[outcome.cycle] = outcome
 
     def note(self, outcome: Outcome) -> None:
         """Tell a gate in another process of what didn't get as far as the journal."""
@@ -108,15 +110,17 @@ class Run:
         off = self.config.getoption("llem_dist") == "off"
         return off and hasattr(self.config, "workerinput")
 
-    def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
+    def elsewhere(
+        self, file: str, experiment: str, digest: str, arm: Arm | None
+    ) -> dict[int, Outcome]:
         """An experiment's cycles as other processes of the session have them: in their journals."""
-        wanted = (file, experiment, digest)
+        wanted = (file, experiment, digest, arm)
         folder = results_folder(self.config)
         outcomes = [o for kind in ("journal", _NOTES) for o in read(folder, kind)[0]]
         wire = wire_of(self.config)
         for text in () if wire is None else wire.known:
             outcomes += [from_dict(Outcome, data) for data in json.loads(text)]
-        found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
+        found = [o for o in outcomes if (o.file, o.experiment, o.digest, o.arm) == wanted]
         # Of a cycle that was run again the last counts, as it does within a process.
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llem.demands import Limit
+from pytest_llem.demands import Arm, Limit
 from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
+from pytest_llem.results.arms import of_arms
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, References, of_outcomes
@@ -15,7 +16,7 @@ from pytest_llem.results.statistics import summarise
 from pytest_llem.results.steadiness import doubts
 from pytest_llem.results.testbeds import parts_of
 
-__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "apart"]
+__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "apart", "base_name"]
 
 COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 """What is compared where nobody asks for anything in particular."""
@@ -52,12 +53,14 @@ class ExperimentResult:
         outcomes: one for each cycle: of its last try, should there be several.
         replaced: of the tries before that.
         references: the same experiment in earlier sessions; None where nothing is compared.
+        base: outcomes of what it is compared with; None where that isn't measured.
     """
 
     outcomes: tuple[Outcome, ...]
     gate: GateResult | None
     replaced: tuple[Outcome, ...] = ()
     references: Sequence[Reference] | None = None
+    base: tuple[Outcome, ...] | None = None
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -71,19 +74,24 @@ class ExperimentResult:
 
     @property
     def comparisons(self) -> dict[str, Comparison | str]:
-        """Speed and energy beside earlier sessions, or why not; empty where nothing is compared.
+        """Speed and energy beside earlier sessions or the base, or why not.
 
-        What a gate judged is with its verdict.
+        Empty where nothing is compared; what a gate judged is with its verdict.
         """
+        judged = {v.metric for v in self.gate.verdicts if v.comparison} if self.gate else set()
+        wanted = [metric for metric in COMPARED if metric not in judged]
+        if self.base is not None:
+            pairs = of_arms(self.outcomes, self.base)
+            return {metric: pairs.compared(metric) for metric in wanted} if pairs else {}
         now = of_outcomes("now", self.outcomes)
         if self.references is None or now is None:
             return {}
-        judged = {v.metric for v in self.gate.verdicts if v.comparison} if self.gate else set()
-        return {
-            metric: compared(metric, now, self.references)
-            for metric in COMPARED
-            if metric not in judged
-        }
+        return {metric: compared(metric, now, self.references) for metric in wanted}
+
+    @property
+    def arm(self) -> Arm | None:
+        """Of an A/B comparison."""
+        return self.outcomes[0].arm if self.outcomes else None
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -112,20 +120,23 @@ class Collected:
 
         Cycles of different testbeds have no common figure. They are experiments of their own here,
         with what tells them apart behind their names.
+        Of an A/B comparison the base stands under a name of its own, :func:`base_name`.
         """
         grouped: dict[tuple[str, str, str], list[Outcome]] = {}
         for outcome in self.outcomes:
-            key = (outcome.study, outcome.file, outcome.experiment)
-            grouped.setdefault(key, []).append(outcome)
+            is_base = outcome.arm == "base"
+            name = base_name(outcome.experiment) if is_base else outcome.experiment
+            grouped.setdefault((outcome.study, outcome.file, name), []).append(outcome)
         gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
         found = {}
         for (study, file, name), outcomes in grouped.items():
+            base = grouped.get((study, file, base_name(name)))
             references = None if self.references is None else self.references.of(study, name)
             # A session has a single gate for all of them; it stands with the first.
             gate = gates.pop((study, file, name), None)
             for label, part in parts_of(outcomes).items():
                 key = (study, file, apart(name, label))
-                found[key] = _result(part, gates.pop(key, gate), references)
+                found[key] = _result(part, gates.pop(key, gate), references, base)
                 gate = None
         return found | {key: _result((), gate, None) for key, gate in gates.items()}
 
@@ -135,11 +146,19 @@ def apart(experiment: str, label: str) -> str:
     return f"{experiment} ({label})" if label else experiment
 
 
+def base_name(experiment: str) -> str:
+    """What the base of an experiment is called; no experiment can be called so."""
+    return f"{experiment} (base)"
+
+
 def _result(
-    outcomes: Sequence[Outcome], gate: GateResult | None, references: Sequence[Reference] | None
+    outcomes: Sequence[Outcome],
+    gate: GateResult | None,
+    references: Sequence[Reference] | None,
+    base: Sequence[Outcome] | None = None,
 ) -> ExperimentResult:
     """The last try of each cycle counts, as it does for the gate."""
-    last = {(outcome.session, outcome.cycle): outcome for outcome in outcomes}
+    last = _last(outcomes)
     of = [last[outcome.session, outcome.cycle] for outcome in outcomes]
     return ExperimentResult(
         outcomes=tuple(last.values()),
@@ -148,4 +167,9 @@ def _result(
             tried for tried, kept in zip(outcomes, of, strict=True) if tried is not kept
         ),
         references=references,
+        base=None if base is None else tuple(_last(base).values()),
     )
+
+
+def _last(outcomes: Sequence[Outcome]) -> dict[tuple[str | None, int], Outcome]:
+    return {(outcome.session, outcome.cycle): outcome for outcome in outcomes}

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_llem.reports.collected import Collected, GateResult, apart
+from pytest_llem.reports.collected import Collected, GateResult, apart, base_name
 from pytest_llem.reports.document import MergedFrom, Report
 from pytest_llem.reports.rejudged import Judging, Key, given_gates, judged_again
 from pytest_llem.results.outcome import Outcome
@@ -65,7 +65,8 @@ def merge(reports: Sequence[Report], judging: Judging | None = None) -> Merged:
 
 
 def _key(one: Outcome) -> Key:
-    return one.study, one.file, one.experiment
+    name = base_name(one.experiment) if one.arm == "base" else one.experiment
+    return one.study, one.file, name
 
 
 def _sessions(report: Report) -> Sequence[MergedFrom]:

@@ -129,8 +129,12 @@ def _judged(
     own: Sequence[GateResult],
     judging: Judging,
 ) -> Iterator[Verdict]:
-    """Verdicts over joined cycles; on regressions those of the sessions, without references."""
-    references = judging.references
+    """Verdicts over joined cycles; on regressions those of the sessions, without references.
+
+    Those of an A/B comparison stand too: a cycle is compared with the one that it took turns with.
+    """
+    pairs = any(outcome.arm for outcome in outcomes)
+    references = None if pairs else judging.references
     if references is None:
         for gate in own:
             yield from _kept(gate, regressions=True)

@@ -12,7 +12,12 @@ from collections.abc import Iterable
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Measurement, Quality, Reading
 
-__all__ = ["beside_others"]
+__all__ = ["NOTICE", "beside_others"]
+
+NOTICE = (
+    "Measurements ran side by side on this host: the energy of its processors and its memory is"
+    " that of all of them, marked as shared and not judged."
+)
 
 _OF_THE_HOST = ("cpu:", "dram:")
 _METRICS = frozenset({"cpu_energy_j", "dram_energy_j"})

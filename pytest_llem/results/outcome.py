@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.records import Failure, Measurement
 
 __all__ = ["Outcome"]
@@ -27,6 +27,7 @@ class Outcome:
         place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
         session: that it was made in, where reports of several were merged; null in a session's own.
+        arm: of an A/B comparison; null elsewhere.
     """
 
     study: str
@@ -46,3 +47,4 @@ class Outcome:
     place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False
     session: str | None = None
+    arm: Arm | None = None

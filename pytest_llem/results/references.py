@@ -154,7 +154,9 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
             " pip install --upgrade pytest-llem"
         )
     try:
-        yield from _grouped(path.name, document["measurements"])
+        # What the session was about; of its base it says no more than of any other session's.
+        rows = [row for row in document["measurements"] if row.get("arm") != "base"]
+        yield from _grouped(path.name, rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
@@ -173,7 +175,8 @@ def _grouped(
 ) -> Iterator[tuple[tuple[str, str], Reference]]:
     """A reference of each experiment, or several where it was measured on several testbeds.
 
-    Of a cycle that a session ran again the last counts.
+    All rows are of one arm, where there are two. Of a cycle that a session ran again the last
+    counts.
     """
     grouped: dict[tuple[str, str], dict[tuple[Any, int], Mapping[str, Any]]] = {}
     for row in rows:

@@ -237,7 +237,7 @@ class Devices:
     ) -> None:
         if others_s >= self.limit_s:
             raise WorkerError(
-                f"waited {others_s:.0f} s for {_awaited(want, gpus, behind)}",
+                f"waited {others_s:.3g} s for {_awaited(want, gpus, behind)}",
                 kind="refused",
                 fix="run again when that has ended, name other GPUs with CUDA_VISIBLE_DEVICES, or"
                 " wait longer: --llem-wait=SECONDS (none for ever)",

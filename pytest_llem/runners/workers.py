@@ -23,7 +23,6 @@ from pytest_llem.extensions import (
     Transport,
     abilities,
     find,
-    names,
 )
 from pytest_llem.records import Measurement
 from pytest_llem.results.idle import IdleStore
@@ -188,10 +187,10 @@ class Workers:
         devices.session, devices.limit_s = self.devices.session, self.devices.limit_s
         same = (task.experiment.id, task.digest)
         lease = devices.lease(task.experiment, listener.waits, task.mode, same)
-        for name in lease.left & set(names(RUNNERS)):
+        for name in lease.left:
             # Containers may live on for a moment, whoever started them.
-            reap: Callable[[], None] = getattr(self._runner(name), "reap", lambda: None)
             with contextlib.suppress(LlemError, OSError):
+                reap: Callable[[], None] = getattr(self._runner(name), "reap", lambda: None)
                 reap()
         return lease
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.once
 
 ON_GPUS = HEADER + "    power_trace_hz: none\n    device: auto\n"
 LIMIT = "expect: {output_tokens_per_s: {min: 0.001}}\n"
+ENGINES = (("a", "float16"), ("b", "float32"))
 MIXED = (
     LIMIT
     + """\
@@ -89,6 +90,60 @@ def test_big_and_small_experiments_share_the_gpus(
     assert len(first) == 6
     assert [name[-1] for name in first[2:]] == ["1", "1", "2", "2"]
     assert [gate["outcome"] for gate in project.report()["gates"]] == ["passed"] * 4
+
+
+@pytest.mark.parametrize("dist", ["auto", "off"])
+def test_with_one_gpu_an_engine_is_loaded_when_the_other_has_been_unloaded(
+    project: Project, gpus: Callable[[int], None], dist: str
+) -> None:
+    gpus(1)
+    diary = project.pytester.path / "diary"
+    fields = f"worker: reuse, fake: {{diary: {diary}}}"
+    project.study(
+        "execution: {cycles: 2}\nexperiments:\n"
+        + "".join(f"  - {{id: {name}, dtype: {dtype}, {fields}}}\n" for name, dtype in ENGINES)
+        + LIMIT,
+        header=ON_GPUS,
+    )
+    result = run(project, "-n2", f"--llem-dist={dist}")
+    result.assert_outcomes(passed=6)
+    told = [line.split()[0] for line in diary.read_text().splitlines() if line.split()[0] != "run"]
+    assert told == ["load", "close"] * (len(told) // 2)
+    assert len(told) >= 4
+
+
+def test_a_worker_killed_in_a_measurement_costs_that_one_and_no_gpu(
+    project: Project, gpus: Callable[[int], None]
+) -> None:
+    gpus(2)
+    mark = project.pytester.path / "mark"
+    slow = f"fake: {{mark: {mark}, token_s: 0.5}}"
+    project.study(MIXED.replace("{id: small1}", f"{{id: small1, {slow}}}"), header=ON_GPUS)
+    # Whoever measures it is killed in the middle, once.
+    project.pytester.makeconftest(
+        f"""
+        import os, pathlib, signal, threading, time
+
+        mark, killed = pathlib.Path({str(mark)!r}), pathlib.Path("killed")
+
+        def kill():
+            while not (mark.exists() and mark.read_text() == "run"):
+                time.sleep(0.05)
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def pytest_runtest_setup(item):
+            if "small1::c" in item.nodeid and not killed.exists():
+                threading.Thread(target=kill, daemon=True).start()
+        """
+    )
+    result = run(project, "-n2")
+    result.assert_outcomes(passed=10, failed=2)
+    result.stdout.fnmatch_lines(["*crashed while running 'benchmarks/s.study.yaml::small1::c1'*"])
+    found = by_gpu(project.report())
+    names = sorted(itertools.chain.from_iterable(found.values()))
+    small = [f"small{n}{cycle}" for n in "123" for cycle in "12"]
+    assert names == ["big1", "big1", "big2", "big2", *small[1:]]
 
 
 # --- as without xdist ---------------------------------------------------------------------------

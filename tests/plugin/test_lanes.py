@@ -209,6 +209,8 @@ def names(ids: Sequence[str]) -> list[str]:
         ("s.study.yml::a::c12", True),
         ("../other/anything.yaml::a.b_c+d-e::gate", True),
         ("s.study.yaml::a::c1@group", True),
+        ("s.study.yaml::a::c1-base", True),
+        ("s.study.yaml::a::c1-other", False),
         ("my@folder/s.study.yaml::a::c1", True),
         ("test_x.py::a::c1", False),
         ("test_x.py::Test::gate", False),
@@ -346,6 +348,26 @@ def test_a_worker_that_collected_other_tests_gets_none_and_the_session_ends() ->
     (report,) = session.config.reports
     assert report.failed
     assert str(report.longrepr).endswith(", ".join(IDS[1:]))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_stands_in_for_a_host_that_is_gone_gets_nothing(workers: int) -> None:
+    session = Session(IDS, workers)
+    session.lose(session.nodes[0])
+    stand_in = FakeNode("gw9")
+    stand_in.workerinput["llem_standin"] = "gpu2"
+    session.scheduling.add_node(stand_in)
+    session.scheduling.add_node_collection(stand_in, [])
+    assert stand_in.shutting_down
+    assert stand_in not in session.scheduling.nodes
+    session.finish()
+    reports = [str(report.longrepr) for report in session.config.reports]
+    if workers == 1:
+        assert reports[0].startswith("gpu2 is gone, and no worker is left. Run again what was not")
+        assert session.scheduling.tests_finished
+    else:
+        assert not reports
+        assert session.everything == sorted(IDS[1:])
 
 
 def test_what_it_does_not_get_is_left_to_those_who_can() -> None:

@@ -87,6 +87,12 @@ def test_experiments_of_a_gpu_take_turns_as_they_do_without_xdist() -> None:
         assert len({experiment(nodeid) for nodeid in ran}) == 3
 
 
+def test_base_and_head_of_an_experiment_stay_together() -> None:
+    names = [f"e{n}::c1{arm}" for n in range(3) for arm in ("", "-base")]
+    session = played([f"{FILE}::{name}" for name in names], workers=2, gpus=2)
+    assert len(session.ran) == 2
+
+
 def test_who_needs_most_comes_first_and_small_ones_fill_the_gaps() -> None:
     session = played(study(6, 1), workers=4, gpus=4, needs={"e1": 4, "e3": 2, "e5": 2})
     # The four that need one follow on whichever GPUs the others leave first.

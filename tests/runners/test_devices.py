@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -258,9 +260,8 @@ def test_a_wait_has_a_limit_whose_failure_names_who_has_it(tmp_path: Path) -> No
         mine = devices(tmp_path, 3, session="mine", limit_s=0.3)
         with pytest.raises(WorkerError) as raised:
             mine.lease(experiment(device="cuda"))
-    text = (
-        rf"waited 0 s for GPU 3, held by pid {process.pid} of \w+, session other, since \d\d:\d\d"
-    )
+    who = rf"pid {process.pid} of \w+, session other, since \d\d:\d\d"
+    text = rf"waited 0\.\d s for GPU 3, held by {who}"
     assert raised.match(text)
     assert "--llem-wait" in raised.value.fix
     assert raised.value.kind == "refused"
@@ -280,6 +281,46 @@ def test_a_device_that_another_program_has_locked_is_waited_for(tmp_path: Path) 
     with pytest.raises(WorkerError, match=r"for GPU 3, held by another program$"):
         devices(tmp_path, 3, limit_s=0.0).lease(experiment(device="cuda"))
     os.close(handle)
+
+
+CROWD = """
+import json, random, sys, time
+from pathlib import Path
+from pytest_llem.gpus import Found, Gpu
+from pytest_llem.runners.devices import Devices
+from pytest_llem.runners.lock_folder import LockFolder
+from tests.builders import experiment
+gpus = tuple(
+    Gpu(index=n, uuid=f"GPU-{n}", name="A", memory_bytes=None, power_limit_w=None) for n in (0, 1)
+)
+devices = Devices(find=lambda _: Found(gpus=gpus), folder=LockFolder(Path(sys.argv[1])))
+draw = random.Random(sys.argv[2])
+for _ in range(6):
+    asked = draw.choice([{"device": "cuda"}, {"device": "cuda", "gpus": 2}, {"device": "cpu"}])
+    lease = devices.lease(experiment(**asked))
+    begin = time.monotonic()
+    time.sleep(0.01)
+    names = [gpu.uuid for gpu in lease.gpus] or ["GPU-0", "GPU-1"]
+    print(json.dumps([begin, time.monotonic(), names]))
+    lease.release()
+"""
+
+
+def test_in_a_crowd_nobody_is_left_out_and_no_gpu_has_two(tmp_path: Path) -> None:
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", CROWD, str(tmp_path), str(seed)],
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        for seed in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in crowd]
+    rows = [json.loads(line) for text in said for line in text.splitlines()]
+    assert len(rows) == 18
+    for name in ("GPU-0", "GPU-1"):
+        own = sorted((begin, end) for begin, end, names in rows if name in names)
+        assert all(before[1] <= after[0] for before, after in itertools.pairwise(own))
 
 
 # --- the dead, and other users --------------------------------------------------------------------

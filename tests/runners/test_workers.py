@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.lock_folder import LockFolder
+from pytest_llem.runners.tickets import Claim, Want, Who
 from pytest_llem.runners.workers import Task, Workers
 from pytest_llem.wire import PROTOCOL, checksum, to_dict
 from tests.builders import DIGEST, experiment, measurement
@@ -192,6 +194,31 @@ def test_what_a_place_could_mend_is_tried_once_more(
     assert places.mended == ["crashed"]
     # Whatever happened, the GPU is free again.
     assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
+
+
+def test_what_dead_sessions_left_on_a_gpu_is_ended_before_it_is_used(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    reaped: list[int] = []
+
+    class Containers(Places):
+        def reap(self) -> None:
+            reaped.append(len(places.started))
+            raise ContainerError("no daemon", phase="connect", cause="unknown", fix="")
+
+    places = Places()
+    workers = session(places)
+    workers._runners["containers"] = Containers()
+    folder = LockFolder(tmp_path / "locks")
+    for place in ("containers", "unknown"):
+        want = Want(gpus=("GPU-2",), count=1, host=workers.devices.host)
+        claim = Claim(folder, want, Who(place=place))
+        assert claim.attempt() == ("GPU-2",)
+        # As the system does at its process's death.
+        for handle in (*claim._handles, claim._file):
+            os.close(handle)
+        workers.measure(task(tmp_path), Listener())
+    assert reaped == [0]
 
 
 def test_what_is_prepared_for_a_worker_is_shown(
