@@ -11,7 +11,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,6 +22,9 @@ from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.study.load import Planned, Study, load
+
+if TYPE_CHECKING:
+    from pytest_llem.results.resume import Found
 
 __all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile", "running"]
 
@@ -90,6 +93,7 @@ class ExperimentNode(pytest.Collector):
         selected: cycles that are measured by themselves in this session, once that is known.
         unmet: what it requires and this host lacks.
         refused: why it can't be isolated from the study's other backends.
+        taken: cycles that an earlier session measured, and that this one takes over.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class ExperimentNode(pytest.Collector):
         self.selected: list[int] = []
         self.unmet = ""
         self.refused = ""
+        self.taken: dict[int, Found] = {}
 
     def collect(self) -> Iterator[pytest.Item]:
         """Items ``c1`` … ``cN`` and ``gate``."""
@@ -116,6 +121,16 @@ class ExperimentNode(pytest.Collector):
     def llem(self) -> LlemSession:
         """The session's state."""
         return self.config.stash[KEY]
+
+    @property
+    def cycles(self) -> list[int]:
+        """Those that this session is about; all where the gate was selected alone."""
+        return self.selected or list(range(1, self.study.execution.cycles + 1))
+
+    @property
+    def to_make(self) -> list[int]:
+        """Cycles that are measured in this session, and not taken over."""
+        return [cycle for cycle in self.cycles if cycle not in self.taken]
 
 
 # The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
@@ -168,10 +183,14 @@ class LlemItem(pytest.Function):
         """Skip or refuse what can't be made here, before anything is set up for it."""
         if self.experiment.unmet:
             pytest.skip(self.experiment.unmet)
-        measures = isinstance(self, MeasurementItem) or not self.experiment.selected
-        if self.experiment.refused and measures:
+        if self.experiment.refused and self.measures:
             pytest.fail(self.experiment.refused, pytrace=False)
         super().setup()
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured when it runs."""
+        raise NotImplementedError
 
     @property
     def experiment(self) -> ExperimentNode:
@@ -227,7 +246,13 @@ class MeasurementItem(LlemItem):
     def setup(self) -> None:
         """Set up the fixtures, those too that the signature could not name yet."""
         super().setup()
-        self.isolate()
+        if self.measures:
+            self.isolate()
+
+    @property
+    def measures(self) -> bool:
+        """Unless an earlier session did."""
+        return self.cycle not in self.experiment.taken
 
     def runtest(self) -> None:
         """Measure."""
@@ -253,6 +278,11 @@ class GateItem(LlemItem):
     def setup(self) -> None:
         """A gate that is going to measure by itself needs what measurements need."""
         super().setup()
-        if not self.experiment.selected:
+        if self.measures:
             self.fixture("llem_models")
             self.isolate()
+
+    @property
+    def measures(self) -> bool:
+        """When none of its cycles was selected, nor all of them taken over."""
+        return not self.experiment.selected and bool(self.experiment.to_make)

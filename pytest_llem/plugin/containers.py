@@ -112,7 +112,7 @@ def _nodes(session: pytest.Session) -> list[ExperimentNode]:
     return [
         node
         for node in nodes
-        if node.runner.mode == "docker" and not node.unmet and not node.refused
+        if node.runner.mode == "docker" and node.to_make and not node.unmet and not node.refused
     ]
 
 

@@ -100,6 +100,17 @@ class Reporting:
             # Should this be another try, it stands for all before.
             self._gates[gate.node] = gate
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str] | None:
+        """A test that took over what an earlier session measured passes as ``RESUMED``."""
+        results = vars(report).get("llem", {})
+        outcomes = results.get("outcomes")
+        if not outcomes or "gate" in results or report.when != "call" or not report.passed:
+            return None
+        return ("passed", "r", "RESUMED") if all(o["resumed"] for o in outcomes) else None
+
     def show(self, notices: Sequence[str]) -> None:
         """Print what was noticed before the first test; the summary doesn't repeat it."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

@@ -10,8 +10,10 @@ import pytest
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.sessions import POINTER, pointer
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.workers import Workers
 
@@ -52,7 +54,10 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            self._journal = Journal(results_folder(self.config), self._writer)
+            folder = results_folder(self.config)
+            self._journal = Journal(folder, self._writer)
+            if resumes := self.config.stash[KEY].resumes:
+                files.write(folder / POINTER, pointer(resumes, folder.parent))
         return self._journal
 
     @property

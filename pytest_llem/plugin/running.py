@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
-from pytest_llem.plugin import reporting, run
+from pytest_llem.plugin import reporting, resuming, run
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
@@ -56,6 +56,7 @@ def begin(session: pytest.Session) -> None:
     for problem in llem.choices.user.problems:
         llem.notice(problem)
     settle(session)
+    resuming.take_over(session)
     reporting.show(config, llem.notices)
 
 
@@ -91,7 +92,8 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     """Measure a cycle, and put what became of it on the test's report."""
     turn = _turn(item, cycle)
     this = run.of(item.config)
-    outcome = measure(this, turn)
+    earlier = item.experiment.taken.get(cycle)
+    outcome = resuming.take(this, turn, earlier) if earlier else measure(this, turn)
     _keep(item, outcome)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
@@ -121,6 +123,8 @@ def _keep(item: LlemItem, outcome: Outcome) -> None:
         item.add_report_section("call", "worker log", outcome.failure.log_tail)
     if outcome.measurement is None or isinstance(item, GateItem):
         return
+    if outcome.resumed:
+        item.user_properties.append(("llem.resumed", outcome.resumed))
     for name, figure in outcome.measurement.metrics.items():
         if figure.value is not None:
             # An estimate must not pass for a measurement where only its name is seen.
@@ -178,6 +182,8 @@ def keep_setup(
 
 def journal(config: pytest.Config) -> Journal:
     """The session's journal; an unwritable place is found before anything is measured."""
+    if refusal := config.stash[KEY].refusal:
+        pytest.fail(refusal, pytrace=False)
     try:
         return run.of(config).journal
     except ResultsError as error:
@@ -192,9 +198,10 @@ def close(config: pytest.Config) -> None:
 def unload(item: LlemItem, following: pytest.Item | None) -> None:
     """Unload an engine that is kept, unless the next item has use for it.
 
-    What a gate between two measurements leaves, the one behind it may use.
+    What a gate between two measurements leaves, the one behind it may use; the same holds for what
+    is taken over from an earlier session.
     """
-    if isinstance(following, GateItem) and following.experiment.selected:
+    if isinstance(following, LlemItem) and not following.measures:
         return
     key = None
     if isinstance(following, LlemItem):
@@ -220,7 +227,10 @@ def check_models(session: pytest.Session) -> None:
         models.Use(experiment=node.planned.experiment, where=f"{node.shown}:{node.planned.line}")
         for node in nodes
         # What isn't going to be measured needs no model.
-        if not node.unmet and not node.refused and node.planned.experiment.backend in known
+        if node.to_make
+        and not node.unmet
+        and not node.refused
+        and node.planned.experiment.backend in known
     ]
     if problems := models.check(uses):
         pytest.fail(models.listed(problems), pytrace=False)

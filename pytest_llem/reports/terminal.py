@@ -49,6 +49,7 @@ def lines(collected: Collected) -> Iterator[str]:
         yield from _table(rows)
         yield ""
     yield from skipped
+    yield from _resumed(list(experiments.values()))
     for (_, _, name), result in experiments.items():
         for metric, found in result.comparisons.items():
             yield f"{name}: {metric}: {found if isinstance(found, str) else found.text}"
@@ -71,6 +72,14 @@ def _skipped(results: Sequence[ExperimentResult]) -> str:
         return ""
     first = reasons[0].partition(" (")[0].partition(";")[0]
     return first if len(set(reasons)) == 1 else f"{first}, and other reasons (-rs)"
+
+
+def _resumed(results: Sequence[ExperimentResult]) -> Iterator[str]:
+    """How many of the measurements are those of earlier sessions."""
+    outcomes = [outcome for result in results for outcome in result.outcomes if outcome.measurement]
+    taken = [outcome.resumed for outcome in outcomes if outcome.resumed]
+    for session in dict.fromkeys(taken):
+        yield f"resumed: {taken.count(session)} of {len(outcomes)} measurements made by {session}"
 
 
 def _workers(results: Sequence[ExperimentResult]) -> str:
