@@ -245,6 +245,8 @@ class MeasurementItem(LlemItem):
 
     def setup(self) -> None:
         """Set up the fixtures, those too that the signature could not name yet."""
+        if self.measures and not self.experiment.unmet:
+            running().hold(self)
         super().setup()
         if self.measures:
             self.isolate()

@@ -31,7 +31,16 @@ from pytest_llem.study.identity import engine_key
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
-__all__ = ["LlemFailed", "Turn", "judge", "key_of", "measure", "outcome_of", "raise_failure"]
+__all__ = [
+    "LlemFailed",
+    "Turn",
+    "judge",
+    "keep",
+    "key_of",
+    "measure",
+    "outcome_of",
+    "raise_failure",
+]
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -98,12 +107,17 @@ def measure(run: Run, turn: Turn) -> Outcome:
         gap=gap,
         place=dict(run.workers.place),
     )
+    keep(run, turn, outcome)
+    return outcome
+
+
+def keep(run: Run, turn: Turn, outcome: Outcome) -> None:
+    """Remember an outcome, and put it into the journal."""
     run.keep(turn.study.path, outcome)
     try:
         run.journal.append(outcome)
     except ResultsError as error:
         run.unwritable = error
-    return outcome
 
 
 def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:

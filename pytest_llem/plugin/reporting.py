@@ -19,6 +19,7 @@ from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
+from pytest_llem.results.stopping import failed_too_often
 from pytest_llem.wire import from_dict, to_dict
 
 __all__ = ["Reporting", "receive", "register", "show", "shown"]
@@ -143,6 +144,9 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
+            # Not even where each of the failures was made light of.
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:
             self._write(session, self._json, "report")
         if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):

@@ -16,6 +16,7 @@ import pytest
 
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, find, names
+from pytest_llem.plugin import stopping
 from pytest_llem.plugin.collect import ExperimentNode, LlemItem
 from pytest_llem.plugin.execute import Turn
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
@@ -212,4 +213,7 @@ def take(run: Run, turn: Turn, found: Found) -> Outcome:
     except ResultsError as error:
         run.unwritable = error
     run.keep(turn.study.path, outcome)
+    if outcome.measurement is not None:
+        took_s = sum(window.duration_s for window in outcome.measurement.windows)
+        stopping.note(run, turn, outcome, took_s)
     return outcome

@@ -14,8 +14,10 @@ from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.sessions import POINTER, pointer
+from pytest_llem.results.stopping import Stopping
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.workers import Workers
+from pytest_llem.study.load import Study
 
 __all__ = ["Run", "of"]
 
@@ -31,6 +33,7 @@ class Run:
         carbon: what a joule costs here, by the user's own settings.
         outcomes: (study file, experiment) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
+        stops: study file to what it allows.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -43,6 +46,7 @@ class Run:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
+        self.stops: dict[Path, Stopping] = {}
         self._journal: Journal | None = None
         self._workers: Workers | None = None
 
@@ -67,6 +71,14 @@ class Run:
             log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
             self._workers = Workers(HostMeters(log), notice=self.config.stash[KEY].notice)
         return self._workers
+
+    def stopping(self, study: Study) -> Stopping:
+        """What a study allows, its time counted from the first call."""
+        if study.path not in self.stops:
+            said = study.execution
+            self.stops[study.path] = Stopping(said.max_failures, said.time_budget_s)
+        self.stops[study.path].begin()
+        return self.stops[study.path]
 
     @property
     def _writer(self) -> str:

@@ -12,14 +12,13 @@ import pytest
 
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
-from pytest_llem.plugin import reporting, resuming, run
+from pytest_llem.plugin import reporting, resuming, run, stopping
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
     Turn,
     judge,
     key_of,
-    measure,
     outcome_of,
     raise_failure,
 )
@@ -37,6 +36,7 @@ __all__ = [
     "check_models",
     "close",
     "containers",
+    "hold",
     "journal",
     "keep_setup",
     "represented",
@@ -93,7 +93,7 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     turn = _turn(item, cycle)
     this = run.of(item.config)
     earlier = item.experiment.taken.get(cycle)
-    outcome = resuming.take(this, turn, earlier) if earlier else measure(this, turn)
+    outcome = resuming.take(this, turn, earlier) if earlier else _make(item, turn)
     _keep(item, outcome)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
@@ -102,6 +102,21 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
         fix = "fix: free space there, or set llem_results_dir to another place"
         raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
     return turn, outcome
+
+
+def _make(item: LlemItem, turn: Turn) -> Outcome:
+    may_fail = item.get_closest_marker("xfail") is not None
+    return stopping.make(run.of(item.config), turn, may_fail=may_fail)
+
+
+def hold(item: MeasurementItem) -> None:
+    """Skip what isn't to be measured any more, before anything is set up for it.
+
+    Raises:
+        pytest.skip.Exception: with the reason.
+    """
+    if reason := stopping.refusal(run.of(item.config), _turn(item, item.cycle)):
+        pytest.skip(reason)
 
 
 def _turn(item: LlemItem, cycle: int) -> Turn:
@@ -165,18 +180,22 @@ def keep_setup(
     excinfo: pytest.ExceptionInfo[BaseException],
 ) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
-    turn = _turn(item, item.cycle)
+    turn, this = _turn(item, item.cycle), run.of(item.config)
     if report.skipped and item.experiment.llem.strict:
         failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
         report.outcome = "failed"
         report.longrepr = f"{turn.where}: {failure.message}"
         outcome = outcome_of(turn, failure=failure)
     elif report.skipped:
-        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
+        # What a study allows is no wish for this very measurement.
+        wanted = not stopping.refusal(this, turn)
+        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=wanted)
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
-    run.of(item.config).keep(item.experiment.study.path, outcome)
+        may_fail = item.get_closest_marker("xfail") is not None
+        stopping.note(this, turn, outcome, None, may_fail=may_fail)
+    this.keep(item.experiment.study.path, outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
