@@ -27,6 +27,9 @@ _MARKS = {
 """Quality to the word that stands behind a figure of that quality, and what it means."""
 
 
+_TOLD = ("within noise", "cycles measured")
+"""Words of a verdict that passed which make it worth a line."""
+
 _MANY = 3
 """Rows without a figure that a line stands for."""
 
@@ -55,7 +58,7 @@ def lines(collected: Collected) -> Iterator[str]:
             yield f"{name}: {metric}: {found if isinstance(found, str) else found.text}"
     for gate in collected.gates:
         for verdict in gate.verdicts:
-            doubtful = "within noise" in verdict.reason or verdict.quality != "ok"
+            doubtful = any(words in verdict.reason for words in _TOLD) or verdict.quality != "ok"
             if verdict.outcome != "passed" or doubtful or verdict.comparison:
                 yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
     yield from notes

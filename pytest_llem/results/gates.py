@@ -5,7 +5,8 @@
 | limit kept / violated | passed / failed |
 | k of n cycles failed | failed, with the first cause |
 | all cycles skipped | skipped; strict: failed |
-| some cycles skipped | the others are judged; strict: failed |
+| some cycles skipped | the others are judged, and how many they are is said; strict: failed |
+| cycles of different testbeds | failed |
 | metric null | failed, with the reason |
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
@@ -16,10 +17,12 @@ Budgets for regressions are judged by :mod:`.regression`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
+from pytest_llem.results.mixed import testbeds
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, of_outcomes
 from pytest_llem.results.regression import judge_regression
@@ -56,6 +59,9 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
+    if mixed := testbeds(measured):
+        reason = f"cycles of different testbeds have no common figure: {mixed}; measure all anew"
+        return (without_cycles("failed", reason, limits),)
     verdicts = []
     now = of_outcomes("now", outcomes)
     assert now is not None
@@ -66,6 +72,9 @@ def judge(
             verdicts.append(judge_limit(limit, summary, **how))
         if limit.regression is not None:
             verdicts.append(judge_regression(limit, now, references, **how))
+    if len(measured) < len(outcomes):
+        some = f"; {len(measured)} of {len(outcomes)} cycles measured"
+        verdicts = [replace(verdict, reason=verdict.reason + some) for verdict in verdicts]
     return tuple(verdicts)
 
 
