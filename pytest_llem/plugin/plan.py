@@ -131,9 +131,10 @@ def _cycles(items: Sequence[LlemItem], idlers: Collection[LlemItem]) -> Iterator
         if item in idlers:
             continue
         if isinstance(item, MeasurementItem):
-            yield node, item.cycle
+            if item.measures:
+                yield node, item.cycle
         elif node not in with_cycles:
-            yield from ((node, cycle) for cycle in range(1, node.study.execution.cycles + 1))
+            yield from ((node, cycle) for cycle in node.to_make)
 
 
 def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[Turn]]:

@@ -126,7 +126,7 @@ def _newest_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
 def _differences(wanted: Wanted, outcome: Outcome) -> Iterator[str]:
     """How an earlier measurement differs from what is wanted, then and now."""
     assert outcome.measurement is not None
-    then, now = _flat(outcome.config), _flat(wanted.config)
+    then, now = _fields(outcome.config), _fields(wanted.config)
     same = outcome.digest == wanted.digest
     # Paths may differ where a digest doesn't: it is made of what they lead to.
     looked_at = NOT_IN_DIGEST - _NO_MATTER if same else {*then, *now}
@@ -146,6 +146,14 @@ def _differences(wanted: Wanted, outcome: Outcome) -> Iterator[str]:
     for name, version in wanted.versions.items():
         if name in versions and versions[name] != version:
             yield f"{name} {_shown(versions[name])} → {_shown(version)}"
+
+
+def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields by the names that a study has for them: an engine's options stand under its name."""
+    options = {str(config.get("backend")): config.get("options") or {}}
+    return _flat(
+        {**{name: value for name, value in config.items() if name != "options"}, **options}
+    )
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

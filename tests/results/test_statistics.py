@@ -128,4 +128,6 @@ def test_cycles_of_different_kinds_of_workers_have_no_common_figure() -> None:
     made = [measurement(cycle=cycle, testbed={"worker": worker}) for cycle, worker in workers]
     found = summarise(made)["energy_j"]
     assert (found.n, found.median, found.quality) == (2, None, "unmeasured")
-    assert found.reason == "cycles of different testbeds are not pooled: worker: c1 fresh, c2 forked"
+    assert (
+        found.reason == "cycles of different testbeds are not pooled: worker: c1 fresh, c2 forked"
+    )
