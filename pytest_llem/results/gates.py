@@ -22,7 +22,7 @@ from dataclasses import replace
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
-from pytest_llem.results.mixed import testbeds
+from pytest_llem.results.mixed import mixed_testbeds
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, of_outcomes
 from pytest_llem.results.regression import judge_regression
@@ -59,7 +59,7 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
-    if mixed := testbeds(measured):
+    if mixed := mixed_testbeds(measured):
         reason = f"cycles of different testbeds have no common figure: {mixed}; measure all anew"
         return (without_cycles("failed", reason, limits),)
     verdicts = []

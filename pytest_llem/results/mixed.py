@@ -12,15 +12,15 @@ from typing import Any
 from pytest_llem.records import Measurement
 from pytest_llem.results.references import TESTBED, shown
 
-__all__ = ["subjects", "testbeds"]
+__all__ = ["mixed_subjects", "mixed_testbeds"]
 
 
-def testbeds(measurements: Sequence[Measurement]) -> str:
+def mixed_testbeds(measurements: Sequence[Measurement]) -> str:
     """How testbeds of cycles differ; empty where they don't."""
     return _mixed([(m.cycle, _named(m.testbed)) for m in measurements])
 
 
-def subjects(measurements: Sequence[Measurement]) -> str:
+def mixed_subjects(measurements: Sequence[Measurement]) -> str:
     """How versions differ; empty where they don't."""
     return _mixed([(m.cycle, m.subject.get("versions") or {}) for m in measurements])
 

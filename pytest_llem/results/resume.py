@@ -150,10 +150,8 @@ def _differences(wanted: Wanted, outcome: Outcome) -> Iterator[str]:
 
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields by the names that a study has for them: an engine's options stand under its name."""
-    options = {str(config.get("backend")): config.get("options") or {}}
-    return _flat(
-        {**{name: value for name, value in config.items() if name != "options"}, **options}
-    )
+    fields = {name: value for name, value in config.items() if name != "options"}
+    return _flat({**fields, str(config.get("backend")): config.get("options") or {}})
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import WORST_FIRST, Figure, Measurement, Quality, Summary
-from pytest_llem.results.mixed import testbeds
+from pytest_llem.results.mixed import mixed_testbeds
 
 __all__ = ["CONFIDENCE", "interval", "summarise", "summarise_figures"]
 
@@ -24,7 +24,7 @@ def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
     """
     if not measurements:
         return {}
-    if mixed := testbeds(measurements):
+    if mixed := mixed_testbeds(measurements):
         reason = f"cycles of different testbeds are not pooled: {mixed}"
         return dict.fromkeys(METRICS, _none(len(measurements), "unmeasured", reason))
     return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}

@@ -65,3 +65,12 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_of_an_older_journal_nothing_is_said() -> None:
     assert said(measurement()) == []
     assert list(lines(Collected([outcome(measurement=None, skipped="no")], []))) == []
+
+
+def test_cycles_of_earlier_sessions_are_named_with_them() -> None:
+    sessions = ("one", None, "two", "one")
+    cycles = [outcome(cycle=cycle, resumed=name) for cycle, name in enumerate(sessions, 1)]
+    assert list(lines(Collected(cycles, []))) == [
+        "a: resumed: c1, c4 of one",
+        "a: resumed: c3 of two",
+    ]

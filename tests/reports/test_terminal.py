@@ -224,3 +224,24 @@ def test_a_study_that_is_skipped_as_a_whole_is_one_line() -> None:
     assert list(lines(Collected(skipped, []))) == [
         "s.study.yaml: all 3 experiments skipped: requires 1 GPU, and other reasons (-rs)"
     ]
+
+
+# --- taken over ----------------------------------------------------------------------------
+
+
+def test_measurements_of_earlier_sessions_are_counted() -> None:
+    sessions = ("one", None, "two", "one")
+    cycles = [outcome(cycle=cycle, resumed=name) for cycle, name in enumerate(sessions, 1)]
+    failed = outcome(cycle=5, measurement=None, failure=Failure(kind="raised", message="boom"))
+    found = [line for line in lines(Collected([*cycles, failed], [])) if "made by" in line]
+    assert found == [
+        "resumed: 2 of 4 measurements made by one",
+        "resumed: 1 of 4 measurements made by two",
+    ]
+
+
+def test_how_many_cycles_a_gate_judged_is_said_where_it_passed_too() -> None:
+    passed = verdict(reason="4.00 J ≤ 5.00 J (median of 1); 1 of 3 cycles measured")
+    assert "a: gate passed: energy_j: 4.00 J ≤ 5.00 J (median of 1); 1 of 3 cycles measured" in (
+        lines(Collected([outcome()], [gate(passed)]))
+    )
