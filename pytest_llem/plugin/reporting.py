@@ -159,7 +159,9 @@ class Reporting:
             return outcome.node, outcome.digest, outcome.cycle, outcome.finished
 
         known = set(map(key, self._outcomes))
-        journaled, _ = read(results_folder(self._config))
+        folder = results_folder(self._config)
+        journaled, problems = read(folder)
+        self._said += [p.replace(str(folder), shown_path(self._config, folder)) for p in problems]
         lost = [outcome for outcome in journaled if key(outcome) not in known]
         self._outcomes += lost
         for outcome in lost:

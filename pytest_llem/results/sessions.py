@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from pytest_llem.errors import ResultsError
@@ -39,7 +40,7 @@ def find(text: str, root: Path, base: Path) -> Path:
         ResultsError: for what is none, naming those that are.
     """
     for path in (root / text, base / text):
-        if text and journals(path):
+        if _is_there(path) and journals(path):
             return path.resolve()
     known = [path.name for path in sessions(root)]
     listed = ", ".join(known[:_NAMED])
@@ -47,9 +48,14 @@ def find(text: str, root: Path, base: Path) -> Path:
         listed += f" and {more} older" if more > 0 else ""
     hint = f"sessions there: {listed}" if known else "no session is there"
     also = ""
-    if (base / text).exists():
+    if _is_there(base / text):
         also = "; to resume the latest session write --llem-resume last, or --llem-resume=SESSION"
     raise ResultsError(f"{text!r} is no session in {root}; {hint}{also}")
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file; a name that is too long for any has none."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def is_running(folder: Path) -> bool:
