@@ -12,20 +12,23 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llem.demands import Arm, RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec, item_name
 from pytest_llem.errors import RunnerError, StudyError
 from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.arms import base_of
 from pytest_llem.plugin.comparing import budgeted, budgets
 from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
-from pytest_llem.plugin.naming import item_name, shown_path
+from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.study.load import Planned, Study, load
 from pytest_llem.study.schedule import turn_of
+
+if TYPE_CHECKING:
+    from pytest_llem.results.resume import Found
 
 __all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile", "running"]
 
@@ -109,6 +112,7 @@ class ExperimentNode(pytest.Collector):
             that is known; empty where a gate measures them.
         unmet: what it requires and this host lacks.
         refused: why it can't be isolated from the study's other backends.
+        taken: cycles, and arms, that an earlier session measured, and that this one takes over.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class ExperimentNode(pytest.Collector):
         self.selected: dict[Arm | None, list[int]] = {}
         self.unmet = ""
         self.refused = ""
+        self.taken: dict[tuple[int, Arm | None], Found] = {}
 
     def collect(self) -> Iterator[pytest.Item]:
         """Items ``c1`` … ``cN`` and ``gate``."""
@@ -159,6 +164,18 @@ class ExperimentNode(pytest.Collector):
         """All its measurements, in order."""
         for cycle in range(1, self.study.execution.cycles + 1):
             yield from ((cycle, arm) for arm in sorted(self.arms, key=partial(turn_of, cycle)))
+
+    @property
+    def wanted(self) -> list[tuple[int, Arm | None]]:
+        """Measurements that this session is about; all where the gate was selected alone."""
+        if not self.selected:
+            return list(self.turns())
+        return [(cycle, arm) for cycle, arm in self.turns() if cycle in self.selected.get(arm, ())]
+
+    @property
+    def to_make(self) -> list[tuple[int, Arm | None]]:
+        """Measurements that are made in this session, and not taken over."""
+        return [turn for turn in self.wanted if turn not in self.taken]
 
 
 # The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
@@ -211,9 +228,14 @@ class LlemItem(pytest.Function):
         """Skip or refuse what can't be made here, before anything is set up for it."""
         if self.experiment.unmet:
             pytest.skip(self.experiment.unmet)
-        if self.experiment.refused and self.runners:
+        if self.experiment.refused and self.measures:
             pytest.fail(self.experiment.refused, pytrace=False)
         super().setup()
+
+    @property
+    def measures(self) -> bool:
+        """Whether anything is measured when it runs."""
+        return bool(self.runners)
 
     @property
     def experiment(self) -> ExperimentNode:
@@ -276,13 +298,17 @@ class MeasurementItem(LlemItem):
 
     def setup(self) -> None:
         """Set up the fixtures, those too that the signature could not name yet."""
+        if self.measures and not self.experiment.unmet:
+            running().hold(self)
         super().setup()
-        self.isolate()
+        if self.measures:
+            self.isolate()
 
     @property
     def runners(self) -> Sequence[RunnerSpec]:
-        """Where it measures."""
-        return (self.experiment.runner_of(self.arm),)
+        """Where it measures, unless an earlier session did."""
+        taken = (self.cycle, self.arm) in self.experiment.taken
+        return () if taken else (self.experiment.runner_of(self.arm),)
 
     def runtest(self) -> None:
         """Measure."""
@@ -303,9 +329,11 @@ class GateItem(LlemItem):
 
     @property
     def runners(self) -> Sequence[RunnerSpec]:
-        """Where it measures, when none of the cycles was selected."""
+        """Where it measures, when none of the cycles was selected, nor all of them taken over."""
         node = self.experiment
-        return () if node.selected else [node.runner_of(arm) for arm in node.arms]
+        if node.selected:
+            return ()
+        return [node.runner_of(arm) for arm in dict.fromkeys(arm for _, arm in node.to_make)]
 
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""
@@ -314,6 +342,6 @@ class GateItem(LlemItem):
     def setup(self) -> None:
         """A gate that is going to measure by itself needs what measurements need."""
         super().setup()
-        if self.runners:
+        if self.measures:
             self.fixture("llem_models")
             self.isolate()

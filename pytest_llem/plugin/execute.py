@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.demands import Arm, RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec, item_name
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
-from pytest_llem.plugin.naming import item_name
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
@@ -37,6 +36,7 @@ __all__ = [
     "Selection",
     "Turn",
     "judge",
+    "keep",
     "key_of",
     "measure",
     "outcome_of",
@@ -115,12 +115,17 @@ def measure(run: Run, turn: Turn) -> Outcome:
         gap=gap,
         place=dict(run.workers.place),
     )
+    keep(run, turn, outcome)
+    return outcome
+
+
+def keep(run: Run, turn: Turn, outcome: Outcome) -> None:
+    """Remember an outcome, and put it into the journal."""
     run.keep(turn.study.path, outcome)
     try:
         run.journal.append(outcome)
     except ResultsError as error:
         run.unwritable = error
-    return outcome
 
 
 def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:

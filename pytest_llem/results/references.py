@@ -17,12 +17,21 @@ from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import to_dict
 
-__all__ = ["Reference", "References", "changed_subject", "changed_testbed", "load", "of_outcomes"]
+__all__ = [
+    "TESTBED",
+    "Reference",
+    "References",
+    "changed_subject",
+    "changed_testbed",
+    "load",
+    "of_outcomes",
+    "shown",
+]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
 
-_TESTBED = {
+TESTBED = {
     "device": "device",
     "cpu": "CPU",
     "cpus": "CPUs",
@@ -202,10 +211,10 @@ def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[st
         then: an earlier one.
         energy: whether meters matter.
     """
-    keys = {**_TESTBED, "readings": "read"} if energy else _TESTBED
+    keys = {**TESTBED, "readings": "read"} if energy else TESTBED
     return [
-        f"{shown}: {_shown(then.testbed.get(key))} → {_shown(now.testbed.get(key))}"
-        for key, shown in keys.items()
+        f"{title}: {shown(then.testbed.get(key))} → {shown(now.testbed.get(key))}"
+        for key, title in keys.items()
         if then.testbed.get(key) != now.testbed.get(key)
     ]
 
@@ -214,13 +223,14 @@ def changed_subject(now: Reference, then: Reference) -> list[str]:
     """What differs in what was measured, then and now."""
     keys = dict.fromkeys((*then.subject, *now.subject))
     return [
-        f"{key} {_shown(then.subject.get(key))} → {_shown(now.subject.get(key))}"
+        f"{key} {shown(then.subject.get(key))} → {shown(now.subject.get(key))}"
         for key in keys
         if then.subject.get(key) != now.subject.get(key)
     ]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A fact of a testbed or a subject, for people."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "nothing"
+        return ", ".join(map(shown, value)) or "nothing"
     return "none" if value is None else str(value)

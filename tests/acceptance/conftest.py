@@ -107,9 +107,10 @@ class Project:
         return data
 
     def journal(self) -> list[dict[str, Any]]:
-        """All lines of all journals, in the order of the sessions."""
+        """All lines of all journals, in the order of the sessions; without their checksums."""
         files = sorted((self.pytester.path / "results").glob("*/journal.*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [{key: value for key, value in one.items() if key != "crc32"} for one in found]
 
 
 def marked(token: str) -> list[psutil.Process]:
