@@ -23,6 +23,7 @@ from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY, results_root
 from pytest_llem.results import sessions
+from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.here import Here
 from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
@@ -202,18 +203,20 @@ def _flawed(outcome: Outcome) -> bool:
 
 def take(run: Run, turn: Turn, found: Found) -> Outcome:
     """Take over a measurement, as one of this session."""
+    earlier = found.outcome.measurement
+    assert earlier is not None
     outcome = dataclasses.replace(
         found.outcome,
         file=turn.file,
         node=turn.node,
         config=masked(to_dict(turn.planned.experiment)),
+        # What a joule costs may have changed since.
+        measurement=with_carbon(earlier, run.carbon),
     )
     try:
         outcome = adopt(run.journal, found, outcome)
     except ResultsError as error:
         run.unwritable = error
     run.keep(turn.study.path, outcome)
-    if outcome.measurement is not None:
-        took_s = sum(window.duration_s for window in outcome.measurement.windows)
-        stopping.note(run, turn, outcome, took_s)
+    stopping.note(run, turn, outcome, sum(window.duration_s for window in earlier.windows))
     return outcome
