@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, find, names
 from pytest_llem.plugin import stopping
@@ -149,15 +150,15 @@ def _taken(
         if node.unmet or node.get_closest_marker("skip") is not None:
             continue
         differs: dict[str, None] = {}
-        for cycle in node.cycles:
+        for turn in node.wanted:
             wanted += 1
-            found = earlier.find(_wanted(node, cycle), here.differs, is_there)
+            found = earlier.find(_wanted(node, *turn), here.differs, is_there)
             if found is None or (strict and _flawed(found.outcome)):
                 continue
             if found.differs:
                 differs |= dict.fromkeys(found.differs)
             else:
-                node.taken[cycle] = found
+                node.taken[turn] = found
                 taken += 1
         if differs:
             changed.append((node.shown, node.name, tuple(differs)))
@@ -169,17 +170,20 @@ def _taken(
         )
 
 
-def _wanted(node: ExperimentNode, cycle: int) -> Wanted:
-    experiment = node.planned.experiment
+def _wanted(node: ExperimentNode, cycle: int, arm: Arm | None) -> Wanted:
+    experiment, runner = node.planned.experiment, node.runner_of(arm)
+    # Another interpreter has an engine of its own.
+    ours = runner.mode == "local" and runner.argument is None
     return Wanted(
         study=node.study.name,
         file=node.nodeid.partition("::")[0],
         experiment=node.name,
         cycle=cycle,
+        arm=arm,
         digest=node.planned.digest,
         config=masked(to_dict(experiment)),
-        runner=node.runner.value,
-        versions=_versions(experiment.backend) if node.runner.mode == "local" else {},
+        runner=runner.value,
+        versions=_versions(experiment.backend) if ours else {},
     )
 
 
@@ -214,7 +218,7 @@ def take(run: Run, turn: Turn, found: Found) -> Outcome:
         measurement=with_carbon(earlier, run.carbon),
     )
     try:
-        outcome = adopt(run.journal, found, outcome)
+        outcome = adopt(run.journal, found, outcome, turn.name)
     except ResultsError as error:
         run.unwritable = error
     run.keep(turn.study.path, outcome)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.experiment import NOT_IN_DIGEST
 from pytest_llem.results.journal import Journal, read
@@ -38,6 +39,7 @@ class Wanted:
     Attributes:
         file: of the study, as pytest's ids name it.
         config: the experiment's fields, as an outcome has them.
+        arm: of an A/B comparison.
         runner: as a user would write it.
         versions: of its engine, as far as they are known before it is started.
     """
@@ -46,6 +48,7 @@ class Wanted:
     file: str
     experiment: str
     cycle: int
+    arm: Arm | None = None
     digest: str
     config: Mapping[str, Any]
     runner: str
@@ -78,18 +81,18 @@ class Earlier:
         """Read the journals."""
         self.folder = folder
         folders, self.problems = lineage(folder)
-        self._made: dict[tuple[str, str, int], list[Found]] = {}
+        self._made: dict[tuple[str, str, int, Arm | None], list[Found]] = {}
         for each in folders:
             outcomes, unread = read(each)
             self.problems += unread
             for outcome in _newest_first(outcomes):
                 if outcome.measurement is not None:
-                    key = (outcome.study, outcome.experiment, outcome.cycle)
+                    key = (outcome.study, outcome.experiment, outcome.cycle, outcome.arm)
                     self._made.setdefault(key, []).append(Found(outcome, each))
 
     def has_any(self, studies: Collection[str]) -> bool:
         """Whether it measured anything of studies of these names."""
-        return any(study in studies for study, _, _ in self._made)
+        return any(study in studies for study, *_ in self._made)
 
     def find(
         self,
@@ -106,7 +109,8 @@ class Earlier:
                 one that does has measurements of its own, though its study has the same name.
         """
         first: Found | None = None
-        for found in self._made.get((wanted.study, wanted.experiment, wanted.cycle), ()):
+        key = (wanted.study, wanted.experiment, wanted.cycle, wanted.arm)
+        for found in self._made.get(key, ()):
             file = found.outcome.node.partition("::")[0]
             if file != wanted.file and is_there(file):
                 continue
@@ -187,13 +191,14 @@ def explained(changed: Iterable[tuple[str, str, Sequence[str]]], session: str) -
         yield f"{file}: changed since {session}, so measured anew: {listed}: {differs}"
 
 
-def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
+def adopt(journal: Journal, found: Found, outcome: Outcome, turn: str) -> Outcome:
     """Make what an earlier session measured this one's: raw series and log, then the journal.
 
     Args:
         journal: of this session.
         found: what is taken over.
         outcome: the same, as this session names it.
+        turn: of its experiment, ``c1``.
 
     Returns:
         The outcome that was appended.
@@ -201,10 +206,11 @@ def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
     Raises:
         ResultsError: when the disk doesn't take it.
     """
-    earlier, place = found.outcome, (outcome.file, outcome.experiment, outcome.cycle)
+    earlier, place = found.outcome, (outcome.file, outcome.experiment, turn)
     raw = journal.raw_path(*place)
     kept = earlier.raw is not None and _shared(found.folder / earlier.raw, raw)
-    _shared(found.folder / "logs" / _log_of(journal, earlier), journal.log_path(*place))
+    then = journal.log_path(earlier.file, earlier.experiment, turn).name
+    _shared(found.folder / "logs" / then, journal.log_path(*place))
     taken = dataclasses.replace(
         outcome,
         raw=f"raw/{raw.name}" if kept else None,
@@ -212,10 +218,6 @@ def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
     )
     journal.append(taken)
     return taken
-
-
-def _log_of(journal: Journal, outcome: Outcome) -> str:
-    return journal.log_path(outcome.file, outcome.experiment, outcome.cycle).name
 
 
 def _shared(source: Path, target: Path) -> bool:
