@@ -9,16 +9,10 @@ from typing import Literal
 
 from pytest_llem.errors import RunnerError
 
-__all__ = ["Arm", "Limit", "RunnerSpec", "item_name"]
+__all__ = ["Arm", "Limit", "RunnerSpec"]
 
 Arm = Literal["base", "head"]
 """Which of the two that an A/B comparison measures."""
-
-
-def item_name(cycle: int, arm: Arm | None) -> str:
-    """The name of a measurement: ``c1``, and ``c1-base`` for what it is compared with."""
-    return f"c{cycle}-base" if arm == "base" else f"c{cycle}"
-
 
 _IMAGE = re.compile(r"(?!.*//)[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 """Registry, port, tag and digest; the daemon knows more exactly."""

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llem.demands import Arm, RunnerSpec, item_name
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.errors import RunnerError, StudyError
 from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.arms import base_of
 from pytest_llem.plugin.comparing import budgeted, budgets
 from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
-from pytest_llem.plugin.naming import shown_path
+from pytest_llem.plugin.naming import item_name, shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.study.load import Planned, Study, load
 from pytest_llem.study.schedule import turn_of
@@ -112,7 +112,7 @@ class ExperimentNode(pytest.Collector):
             that is known; empty where a gate measures them.
         unmet: what it requires and this host lacks.
         refused: why it can't be isolated from the study's other backends.
-        taken: cycles, and arms, that an earlier session measured, and that this one takes over.
+        taken: cycle and arm to what an earlier session measured, and this one takes over.
     """
 
     def __init__(
@@ -167,14 +167,13 @@ class ExperimentNode(pytest.Collector):
 
     @property
     def wanted(self) -> list[tuple[int, Arm | None]]:
-        """Measurements that this session is about; all where the gate was selected alone."""
-        if not self.selected:
-            return list(self.turns())
-        return [(cycle, arm) for cycle, arm in self.turns() if cycle in self.selected.get(arm, ())]
+        """What this session is about; all of it where the gate was selected alone."""
+        chosen = [(cycle, arm) for arm, cycles in self.selected.items() for cycle in cycles]
+        return chosen or list(self.turns())
 
     @property
     def to_make(self) -> list[tuple[int, Arm | None]]:
-        """Measurements that are made in this session, and not taken over."""
+        """What is measured in this session, and not taken over."""
         return [turn for turn in self.wanted if turn not in self.taken]
 
 
@@ -228,14 +227,9 @@ class LlemItem(pytest.Function):
         """Skip or refuse what can't be made here, before anything is set up for it."""
         if self.experiment.unmet:
             pytest.skip(self.experiment.unmet)
-        if self.experiment.refused and self.measures:
+        if self.experiment.refused and self.runners:
             pytest.fail(self.experiment.refused, pytrace=False)
         super().setup()
-
-    @property
-    def measures(self) -> bool:
-        """Whether anything is measured when it runs."""
-        return bool(self.runners)
 
     @property
     def experiment(self) -> ExperimentNode:
@@ -298,17 +292,16 @@ class MeasurementItem(LlemItem):
 
     def setup(self) -> None:
         """Set up the fixtures, those too that the signature could not name yet."""
-        if self.measures and not self.experiment.unmet:
+        if self.runners and not self.experiment.unmet:
             running().hold(self)
         super().setup()
-        if self.measures:
-            self.isolate()
+        self.isolate()
 
     @property
     def runners(self) -> Sequence[RunnerSpec]:
         """Where it measures, unless an earlier session did."""
-        taken = (self.cycle, self.arm) in self.experiment.taken
-        return () if taken else (self.experiment.runner_of(self.arm),)
+        node = self.experiment
+        return () if (self.cycle, self.arm) in node.taken else (node.runner_of(self.arm),)
 
     def runtest(self) -> None:
         """Measure."""
@@ -331,9 +324,8 @@ class GateItem(LlemItem):
     def runners(self) -> Sequence[RunnerSpec]:
         """Where it measures, when none of the cycles was selected, nor all of them taken over."""
         node = self.experiment
-        if node.selected:
-            return ()
-        return [node.runner_of(arm) for arm in dict.fromkeys(arm for _, arm in node.to_make)]
+        arms = {} if node.selected else dict.fromkeys(arm for _, arm in node.to_make)
+        return [node.runner_of(arm) for arm in arms]
 
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""
@@ -342,6 +334,6 @@ class GateItem(LlemItem):
     def setup(self) -> None:
         """A gate that is going to measure by itself needs what measurements need."""
         super().setup()
-        if self.measures:
+        if self.runners:
             self.fixture("llem_models")
             self.isolate()

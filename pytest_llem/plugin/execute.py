@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.demands import Arm, RunnerSpec, item_name
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
+from pytest_llem.plugin.naming import item_name
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict

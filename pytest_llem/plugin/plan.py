@@ -135,7 +135,7 @@ def _cycles(items: Sequence[LlemItem], idlers: Collection[LlemItem]) -> Iterator
         if item in idlers:
             continue
         if isinstance(item, MeasurementItem):
-            if item.measures:
+            if item.runners:
                 yield node, item.cycle, item.arm
         elif node not in with_cycles:
             yield from ((node, cycle, arm) for cycle, arm in node.to_make)

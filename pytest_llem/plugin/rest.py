@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.demands import Arm, item_name
+from pytest_llem.demands import Arm
 from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.live import LiveLine
+from pytest_llem.plugin.naming import item_name
 from pytest_llem.runners import thermal
 from pytest_llem.study.keys import Gaps
 

@@ -24,6 +24,7 @@ from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY, results_root
 from pytest_llem.results import sessions
+from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.here import Here
 from pytest_llem.results.masks import masked
 from pytest_llem.results.outcome import Outcome
@@ -149,15 +150,15 @@ def _taken(
         if node.unmet or node.get_closest_marker("skip") is not None:
             continue
         differs: dict[str, None] = {}
-        for cycle, arm in node.wanted:
+        for turn in node.wanted:
             wanted += 1
-            found = earlier.find(_wanted(node, cycle, arm), here.differs, is_there)
+            found = earlier.find(_wanted(node, *turn), here.differs, is_there)
             if found is None or (strict and _flawed(found.outcome)):
                 continue
             if found.differs:
                 differs |= dict.fromkeys(found.differs)
             else:
-                node.taken[cycle, arm] = found
+                node.taken[turn] = found
                 taken += 1
         if differs:
             changed.append((node.shown, node.name, tuple(differs)))
@@ -171,8 +172,8 @@ def _taken(
 
 def _wanted(node: ExperimentNode, cycle: int, arm: Arm | None) -> Wanted:
     experiment, runner = node.planned.experiment, node.runner_of(arm)
-    # What another interpreter has is known once it is started.
-    here = runner.value == "local"
+    # Another interpreter has an engine of its own.
+    ours = runner.mode == "local" and runner.argument is None
     return Wanted(
         study=node.study.name,
         file=node.nodeid.partition("::")[0],
@@ -182,7 +183,7 @@ def _wanted(node: ExperimentNode, cycle: int, arm: Arm | None) -> Wanted:
         digest=node.planned.digest,
         config=masked(to_dict(experiment)),
         runner=runner.value,
-        versions=_versions(experiment.backend) if here else {},
+        versions=_versions(experiment.backend) if ours else {},
     )
 
 
@@ -206,18 +207,20 @@ def _flawed(outcome: Outcome) -> bool:
 
 def take(run: Run, turn: Turn, found: Found) -> Outcome:
     """Take over a measurement, as one of this session."""
+    earlier = found.outcome.measurement
+    assert earlier is not None
     outcome = dataclasses.replace(
         found.outcome,
         file=turn.file,
         node=turn.node,
         config=masked(to_dict(turn.planned.experiment)),
+        # What a joule costs may have changed since.
+        measurement=with_carbon(earlier, run.carbon),
     )
     try:
-        outcome = adopt(run.journal, found, outcome)
+        outcome = adopt(run.journal, found, outcome, turn.name)
     except ResultsError as error:
         run.unwritable = error
     run.keep(turn.study.path, outcome)
-    if outcome.measurement is not None:
-        took_s = sum(window.duration_s for window in outcome.measurement.windows)
-        stopping.note(run, turn, outcome, took_s)
+    stopping.note(run, turn, outcome, sum(window.duration_s for window in earlier.windows))
     return outcome

@@ -222,7 +222,7 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
     What a gate between two measurements leaves, the one behind it may use; the same holds for what
     is taken over from an earlier session.
     """
-    if isinstance(following, LlemItem) and not following.measures:
+    if isinstance(following, LlemItem) and not following.runners:
         return
     key = None
     if isinstance(following, LlemItem):

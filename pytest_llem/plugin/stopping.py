@@ -18,7 +18,7 @@ def refusal(run: Run, turn: Turn) -> str:
     experiment = turn.planned.experiment
     gap_s = run.rests.expected_s(turn.file, experiment, turn.cycle, turn.arm, turn.study.gaps)
     stopping = run.stopping(turn.study)
-    reason = stopping.refusal(experiment.backend, experiment.id, turn.name, gap_s)
+    reason = stopping.refusal(experiment.backend, _name(turn), turn.cycle, gap_s)
     if reason:
         said = reason
         if reason.startswith("time_budget_s"):
@@ -61,5 +61,11 @@ def note(
         may_fail: a failure is expected, and isn't counted.
     """
     failed = outcome.failure is not None and not may_fail
-    backend, name = turn.planned.experiment.backend, outcome.experiment
-    run.stopping(turn.study).made(backend, name, turn.name, took_s, failed=failed)
+    backend = turn.planned.experiment.backend
+    run.stopping(turn.study).made(backend, _name(turn), turn.cycle, took_s, failed=failed)
+
+
+def _name(turn: Turn) -> str:
+    """Of an experiment; what it is compared with may take another time."""
+    name = turn.planned.experiment.id
+    return name if turn.arm is None else f"{name} ({turn.arm})"

@@ -68,9 +68,11 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
-    if mixed := mixed_testbeds(measured):
-        reason = f"cycles of different testbeds have no common figure: {mixed}; measure all anew"
-        return (without_cycles("failed", reason, limits),)
+    for arm in (outcomes, base or ()):
+        if mixed := mixed_testbeds([one.measurement for one in arm if one.measurement]):
+            reason = "cycles of different testbeds have no common figure:"
+            reason += f" {mixed}; measure all anew"
+            return (without_cycles("failed", reason, limits),)
     now, pairs = of_outcomes("now", outcomes), None if base is None else of_arms(outcomes, base)
     lacks = None if base is None else _lacks_base(base, pairs, strict=strict)
     assert now is not None
@@ -88,13 +90,11 @@ def judge(
         else:
             found, beside = compared(limit.metric, now, references, budget=limit.regression), []
         verdicts.append(judge_regression(limit, figures, found, beside=beside, **how))
-    budgets = [limit for limit in limits if limit.regression is not None]
-    if lacks and budgets:
-        verdicts.append(without_cycles(*lacks, budgets))
     if len(measured) < len(outcomes):
         some = f"; {len(measured)} of {len(outcomes)} cycles measured"
         verdicts = [replace(verdict, reason=verdict.reason + some) for verdict in verdicts]
-    return tuple(verdicts)
+    budgets = [limit for limit in limits if limit.regression is not None]
+    return (*verdicts, without_cycles(*lacks, budgets)) if lacks and budgets else tuple(verdicts)
 
 
 def _lacks_base(

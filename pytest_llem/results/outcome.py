@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.demands import Arm, RunnerSpec, item_name
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.records import Failure, Measurement
 
 __all__ = ["Outcome"]
@@ -48,8 +48,3 @@ class Outcome:
     skip_wanted: bool = False
     arm: Arm | None = None
     resumed: str | None = None
-
-    @property
-    def turn(self) -> str:
-        """The measurement's name among those of its experiment: ``c1``."""
-        return item_name(self.cycle, self.arm)

@@ -39,6 +39,7 @@ class Wanted:
     Attributes:
         file: of the study, as pytest's ids name it.
         config: the experiment's fields, as an outcome has them.
+        arm: of an A/B comparison.
         runner: as a user would write it.
         versions: of its engine, as far as they are known before it is started.
     """
@@ -190,13 +191,14 @@ def explained(changed: Iterable[tuple[str, str, Sequence[str]]], session: str) -
         yield f"{file}: changed since {session}, so measured anew: {listed}: {differs}"
 
 
-def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
+def adopt(journal: Journal, found: Found, outcome: Outcome, turn: str) -> Outcome:
     """Make what an earlier session measured this one's: raw series and log, then the journal.
 
     Args:
         journal: of this session.
         found: what is taken over.
         outcome: the same, as this session names it.
+        turn: of its experiment, ``c1``.
 
     Returns:
         The outcome that was appended.
@@ -204,10 +206,11 @@ def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
     Raises:
         ResultsError: when the disk doesn't take it.
     """
-    earlier, place = found.outcome, (outcome.file, outcome.experiment, outcome.turn)
+    earlier, place = found.outcome, (outcome.file, outcome.experiment, turn)
     raw = journal.raw_path(*place)
     kept = earlier.raw is not None and _shared(found.folder / earlier.raw, raw)
-    _shared(found.folder / "logs" / _log_of(journal, earlier), journal.log_path(*place))
+    then = journal.log_path(earlier.file, earlier.experiment, turn).name
+    _shared(found.folder / "logs" / then, journal.log_path(*place))
     taken = dataclasses.replace(
         outcome,
         raw=f"raw/{raw.name}" if kept else None,
@@ -215,10 +218,6 @@ def adopt(journal: Journal, found: Found, outcome: Outcome) -> Outcome:
     )
     journal.append(taken)
     return taken
-
-
-def _log_of(journal: Journal, outcome: Outcome) -> str:
-    return journal.log_path(outcome.file, outcome.experiment, outcome.turn).name
 
 
 def _shared(source: Path, target: Path) -> bool:

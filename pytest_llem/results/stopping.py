@@ -29,7 +29,7 @@ class Stopping:
     time_budget_s: float | None = None
     clock: Callable[[], float] = time.monotonic
     _began_s: float | None = None
-    _failed: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    _failed: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
     _took_s: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def begin(self) -> None:
@@ -37,19 +37,19 @@ class Stopping:
         if self._began_s is None:
             self._began_s = self.clock()
 
-    def refusal(self, backend: str, experiment: str, turn: str, gap_s: float = 0.0) -> str:
+    def refusal(self, backend: str, experiment: str, cycle: int, gap_s: float = 0.0) -> str:
         """Why a measurement isn't to be made any more; empty where it is.
 
         Args:
             backend: of the experiment.
             experiment: its name.
-            turn: of its measurement, ``c1``.
+            cycle: of it.
             gap_s: how long the rest before it is going to be.
         """
         failed = self._failed.get(backend, set())
         # Another try of one that failed is no other measurement.
         spent = self.max_failures is not None and len(failed) >= self.max_failures
-        if spent and (experiment, turn) not in failed:
+        if spent and (experiment, cycle) not in failed:
             many = "1 measurement" if len(failed) == 1 else f"{len(failed)} measurements"
             return f"{_FAILURES}: {many} of {backend} failed, the rest of this backend is skipped"
         if self.time_budget_s is None or self._began_s is None:
@@ -67,14 +67,14 @@ class Stopping:
         )
 
     def made(
-        self, backend: str, experiment: str, turn: str, took_s: float | None, *, failed: bool
+        self, backend: str, experiment: str, cycle: int, took_s: float | None, *, failed: bool
     ) -> None:
         """Take note of a measurement.
 
         Args:
             backend: of the experiment.
             experiment: its name.
-            turn: of its measurement, ``c1``.
+            cycle: of it.
             took_s: without the rest before it; None where that says nothing of others.
             failed: whether it did, and was not expected to.
         """
@@ -82,9 +82,9 @@ class Stopping:
             self._took_s.setdefault(backend, {}).setdefault(experiment, []).append(took_s)
         known = self._failed.setdefault(backend, set())
         if failed:
-            known.add((experiment, turn))
+            known.add((experiment, cycle))
         else:
-            known.discard((experiment, turn))
+            known.discard((experiment, cycle))
 
     def _needs(self, backend: str, experiment: str) -> tuple[float, str]:
         """Seconds that a measurement is going to take, and what says so; 0 where nothing does."""

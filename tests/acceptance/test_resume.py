@@ -100,6 +100,21 @@ def test_a_resumed_session_is_gone_on_with_too(resuming: Resuming) -> None:
     assert result.ret == 0
 
 
+def test_head_and_base_of_a_comparison_are_gone_on_with(resuming: Resuming) -> None:
+    resuming.study("execution: {cycles: 3, gaps: none}\nid: a\n")
+    resuming.cut_short("--llem-ab=instant", after=3)
+    resuming.made()
+    result = resuming.run("--llem-ab=instant", "--llem-resume")
+    assert sum(name.endswith(" RESUMED") for name in ran(result)) == 3
+    result.assert_outcomes(passed=6)
+    assert len(resuming.made()) == 3
+    found = [(m["cycle"], m["arm"]) for m in resuming.project.report()["measurements"]]
+    assert sorted(found) == [(cycle, arm) for cycle in (1, 2, 3) for arm in ("base", "head")]
+    # Without a base it is another measurement: not one of a pair.
+    result = resuming.run("--llem-resume")
+    result.stdout.fnmatch_lines(["resuming *: none of 3 measurements taken over"])
+
+
 # --- what isn't taken over -----------------------------------------------------------------
 
 THREE = """\

@@ -56,7 +56,9 @@ def test_the_same_is_taken_over(tmp_path: Path) -> None:
     assert found(tmp_path) == Found(MADE, tmp_path / "one")
 
 
-@pytest.mark.parametrize("fields", [{"study": "t"}, {"experiment": "b"}, {"cycle": 2}])
+@pytest.mark.parametrize(
+    "fields", [{"study": "t"}, {"experiment": "b"}, {"cycle": 2}, {"arm": "head"}]
+)
 def test_another_is_another(tmp_path: Path, fields: dict[str, Any]) -> None:
     assert found(tmp_path, **fields) is None
 
@@ -177,20 +179,20 @@ def test_what_is_taken_over_is_this_sessions_with_its_files(
 ) -> None:
     one = earlier(tmp_path)
     here = dataclasses.replace(one.outcome, file="here/s.study.yaml")
-    taken = adopt(journal, one, here)
+    taken = adopt(journal, one, here, "c1")
     assert taken.resumed == "then"
     assert taken.raw == "raw/here%2Fs.study.yaml.a.c1.jsonl"
     assert (journal.folder / taken.raw).read_text() == "series"
     assert journal.log_path("here/s.study.yaml", "a", "c1").read_text() == "log"
     assert read(journal.folder) == ([taken], [])
     # Again, as a gate does that is run again: nothing is in the way.
-    assert adopt(journal, one, here) == taken
+    assert adopt(journal, one, here, "c1") == taken
 
 
 def test_who_measured_it_first_stays_known(tmp_path: Path, journal: Journal) -> None:
     one = earlier(tmp_path)
     older = dataclasses.replace(one.outcome, resumed="long ago")
-    assert adopt(journal, Found(older, one.folder), older).resumed == "long ago"
+    assert adopt(journal, Found(older, one.folder), older, "c1").resumed == "long ago"
 
 
 @pytest.mark.parametrize("raw", [None, "raw/deleted.jsonl"])
@@ -200,7 +202,7 @@ def test_a_series_that_is_not_there_is_not_named(
     one = earlier(tmp_path, raw)
     if raw:
         (one.folder / raw).unlink()
-    assert adopt(journal, one, one.outcome).raw is None
+    assert adopt(journal, one, one.outcome, "c1").raw is None
 
 
 def test_a_place_that_takes_no_file_is_told(tmp_path: Path, journal: Journal) -> None:
@@ -208,7 +210,7 @@ def test_a_place_that_takes_no_file_is_told(tmp_path: Path, journal: Journal) ->
     for name in ("raw", "logs"):
         (journal.folder / name).rmdir()
     with pytest.raises(ResultsError, match=r"a\.c1\.jsonl can't be written: No such file"):
-        adopt(journal, one, one.outcome)
+        adopt(journal, one, one.outcome, "c1")
 
 
 def test_a_flaw_is_taken_over_as_it_is(tmp_path: Path) -> None:
