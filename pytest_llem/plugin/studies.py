@@ -49,6 +49,12 @@ def pytest_timeout_set_timer(item: pytest.Item) -> Literal[True] | None:
     return None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_json_runtest_metadata(item: pytest.Item) -> dict[str, object] | None:
+    """Give pytest-json-report the figures of a test; it carries them through xdist by itself."""
+    return running().scalars(item) if isinstance(item, LlemItem) else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Unload an engine as soon as nothing that follows has use for it."""
@@ -74,7 +80,8 @@ def pytest_runtest_makereport(
             # A skip points at the study, not at this plugin.
             reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
             report.longrepr = (str(item.path), item.line, reason)
-        if results := {**item.results, **item.config.stash[KEY].news()}:
+        results = {**item.results, **item.config.stash[KEY].news()}
+        if results or report.failed:
             vars(report)["llem"] = results
             item.results = {}
     return report
