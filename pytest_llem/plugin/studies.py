@@ -33,7 +33,9 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Settle where everything runs, before the first of it does."""
     option = session.config.option
-    if option.collectonly or (session.testsfailed and not option.continue_on_collection_errors):
+    # Workers of pytest-xdist run what they collected, whatever else could not be.
+    goes_on = option.continue_on_collection_errors or hasattr(session.config, "workerinput")
+    if option.collectonly or (session.testsfailed and not goes_on):
         return
     running().begin(session)
 
