@@ -28,11 +28,13 @@ def rack(request):
         pytest.fail("no rack: north, 7", pytrace=False)
 """
 SETUP = "::error file=*/benchmarks/s.study.yaml,line=12,title=[[]llem] fine c1::no rack: north, 7"
-CALLS = (
+GATE = (
     "::error file=*/benchmarks/s.study.yaml,line=13,title=gate of slow failed::requests_per_s: *"
-    " < 1,000,000,000/s, -* %25 (median of 1)%0Aenergy_j: * > 0.00 J (median of 1)",
+    " < 1,000,000,000/s, -* %25 (median of 1)%0Aenergy_j: * > 0.00 J (median of 1)"
+)
+CYCLE = (
     "::error file=*/benchmarks/s.study.yaml,line=14,title=broken cycle 1 failed (local runner)"
-    "::fake failed in measure: RuntimeError: no luck in run",
+    "::fake failed in measure: RuntimeError: no luck in run"
 )
 
 
@@ -46,7 +48,7 @@ def workflow(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     return project
 
 
-def annotations(project: Project, *options: str) -> list[str]:
+def commands(project: Project, *options: str) -> list[str]:
     """What GitHub would make annotations of: commands in both streams of a session."""
     result = project.run("benchmarks", *options)
     result.assert_outcomes(passed=1, failed=2, errors=1)
@@ -59,8 +61,8 @@ def annotations(project: Project, *options: str) -> list[str]:
 
 @pytest.mark.parametrize("options", [(), ("-n2",)], ids=["alone", "xdist"])
 def test_each_failure_stands_once_at_its_line(workflow: Project, options: tuple[str, ...]) -> None:
-    found = annotations(workflow, *options)
-    wanted = [SETUP, *CALLS]
+    found = commands(workflow, *options)
+    wanted = [SETUP, GATE, CYCLE]
     assert len(found) == len(wanted)
     assert all(len(fnmatch.filter(found, pattern)) == 1 for pattern in wanted), found
 
@@ -68,7 +70,7 @@ def test_each_failure_stands_once_at_its_line(workflow: Project, options: tuple[
 def test_what_another_plugin_tells_of_is_not_told_twice(workflow: Project) -> None:
     pytest.importorskip("pytest_github_actions_annotate_failures")
     workflow.switch_on("annotate")
-    found = annotations(workflow, "-q")
+    found = commands(workflow, "-q")
     # That plugin has no line for what fails in setup, and the others in words of its own.
     assert len(fnmatch.filter(found, SETUP)) == 1
     assert sorted(re.findall(r"line=(\d+)", "".join(found))) == ["12", "13", "14"]

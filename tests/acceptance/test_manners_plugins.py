@@ -237,13 +237,16 @@ def test_json_report_has_the_figures_of_each_test(
     report = project.report("tests.json")
     tests = {test["nodeid"].partition("::")[2]: test for test in report["tests"]}
     cycle, gate = tests["alpha::c1"]["metadata"], tests["alpha::gate"]["metadata"]
-    assert cycle.items() >= {
-        "llem.study": "s",
-        "llem.experiment": "alpha",
-        "llem.backend": "fake",
-        "llem.runner": "local",
-        "llem.cycle": 1,
-    }.items()
+    assert (
+        cycle.items()
+        >= {
+            "llem.study": "s",
+            "llem.experiment": "alpha",
+            "llem.backend": "fake",
+            "llem.runner": "local",
+            "llem.cycle": 1,
+        }.items()
+    )
     assert cycle["llem.power_mean_w"] == pytest.approx(10)
     assert gate["llem.median.energy_j"] == pytest.approx(cycle["llem.energy_j"])
     failed = tests["beta::c1"]["metadata"]

@@ -40,7 +40,9 @@ def test_a_failure_without_a_place_stands_where_its_test_does(text: str) -> None
 
 
 def test_every_problem_of_a_study_stands_at_its_own_line() -> None:
-    found = list(of_problems("s.yaml:2: bach_size: unknown field\nfix them\nC:\\s.yaml:3: seed: no"))
+    found = list(
+        of_problems("s.yaml:2: bach_size: unknown field\nfix them\nC:\\s.yaml:3: seed: no")
+    )
     assert [(each.file, each.line, each.message) for each in found] == [
         ("s.yaml", 2, "bach_size: unknown field"),
         ("C:\\s.yaml", 3, "seed: no"),
