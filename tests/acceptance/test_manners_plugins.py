@@ -54,6 +54,8 @@ def test_junit_has_a_case_for_each_item_with_figures_as_properties(project: Proj
     assert properties["llem.energy_j"] > 0
     assert properties["llem.power_mean_w"] == pytest.approx(10)
     assert (gate.get("classname"), gate.get("name")) == ("benchmarks.s.study.yaml.alpha", "gate")
+    judged = {p.get("name"): float(p.get("value", "")) for p in gate.iter("property")}
+    assert judged == {"llem.median.energy_j": properties["llem.energy_j"]}
     (failure,) = gate.iter("failure")
     assert str(failure.get("message")).startswith("energy_j: ")
 
