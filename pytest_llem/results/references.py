@@ -132,7 +132,7 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
         )
     try:
         yield from _grouped(path.name, document["measurements"])
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -181,7 +181,8 @@ def _readings(measurement: Mapping[str, Any]) -> list[str]:
 
 def _subject(row: Mapping[str, Any]) -> dict[str, Any]:
     place = row.get("place") or {}
-    found: dict[str, Any] = dict(row["measurement"]["subject"].get("versions") or {})
+    versions = row["measurement"]["subject"].get("versions")
+    found: dict[str, Any] = dict(versions) if isinstance(versions, dict) else {}
     image = place.get("image_digest") or place.get("image_id")
     if image:
         found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"
