@@ -159,7 +159,7 @@ def _grouped(
             Reference(
                 name=name,
                 figures={
-                    metric: [one["metrics"].get(metric) or {} for one in measured]
+                    metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
                     for metric in metrics
                 },
                 testbed={**first["measurement"]["testbed"], "readings": _readings(measured[0])},
