@@ -158,7 +158,7 @@ def told(measurement: Measurement) -> str:
     verdicts = judge([limit], [made], allow_estimated=True, strict=False)
     collected = Collected([made], [gate(*verdicts)])
     data = document(collected, session="s", environment={}, exit_status=0)
-    return "\n".join([*lines(collected), json.dumps(data, allow_nan=False)])
+    return "\n".join([*(line.text for line in lines(collected)), json.dumps(data, allow_nan=False)])
 
 
 def test_answers_of_the_hosts_meters_are_readings_or_the_reason_for_none() -> None:
