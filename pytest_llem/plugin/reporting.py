@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.plugin import comparing
+from pytest_llem.plugin import arms, comparing
 from pytest_llem.plugin.annotating import Annotations
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
@@ -83,6 +83,7 @@ class Reporting:
         self._said: list[str] = []
         self._json: Path | None = None
         self._saved: Path | None = None
+        arms.bases(config)
         self._references = comparing.references(config)
         comparing.budgets(config)
         # A session that runs nothing must not write an empty report over a full one.
