@@ -15,7 +15,9 @@ tokens per second, with the sign such that more is slower, and over all experime
 ``perf/gate_noise.json`` keeps the speeds and the model, which perf/gate_power.py judges rules by.
 The rule of the gate is also tried on the sessions as they were: each that has five before it is
 compared with these, as it is and 10 % slower. A busy machine scatters more, so beside each session
-stands how many processes wanted to run; what is found on one is an upper bound.
+stands how many processes wanted to run; what is found on one is an upper bound. With a higher
+priority (``nice -n -15 python perf/gate_noise.py``) others take less of the CPU's time, but still of
+its caches; the data say with which one they were taken.
 """
 
 from __future__ import annotations
@@ -156,6 +158,7 @@ def take(count: int) -> dict[str, Any]:
         "metric": METRIC,
         "testbed": testbed,
         "python": platform.python_version(),
+        "nice": os.nice(0),
         "sessions": rows,
     }
 
@@ -175,7 +178,7 @@ def show(data: Mapping[str, Any]) -> None:
     loads = sorted(row["load"] for row in data["sessions"])
     print(
         f"{len(loads)} sessions x {CYCLES} cycles of {data['study']}, {data['metric']};"
-        f" {data['testbed']['cpus']} CPUs, load {loads[0]:g} to {loads[-1]:g}"
+        f" {data['testbed']['cpus']} CPUs, load {loads[0]:g} to {loads[-1]:g}, nice {data['nice']}"
     )
     for name, value in data["model"].items():
         print(f"  {name:<12}{value:>8.2%}")

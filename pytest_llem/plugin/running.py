@@ -139,7 +139,8 @@ def scalars(item: LlemItem) -> dict[str, object]:
         "llem.runner": node.runner.value,
     }
     if isinstance(item, MeasurementItem):
-        found["llem.cycle"] = item.cycle
+        found |= {"llem.cycle": item.cycle, "llem.runner": node.runner_of(item.arm).value}
+        found |= {"llem.arm": item.arm} if item.arm else {}
     return found | {k: v for k, v in item.user_properties if k.startswith("llem.")}
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pytest_llem.demands import Limit
 from pytest_llem.records import WORST_FIRST, Verdict
 from pytest_llem.results.references import Reference
-from pytest_llem.results.regression import judge_regression
+from pytest_llem.results.regression import compared, judge_regression
 from tests.builders import UNHURRIED
 
 TESTBED = {"device": "cpu", "cpu": "A"}
@@ -44,11 +44,12 @@ SESSIONS = st.builds(lambda cycles, cpu: reference(cycles, cpu=cpu), SOUND, st.s
 
 
 def judge(
-    now: Reference, references: list[Reference], budget: float = 0.05, **how: bool
+    now: Reference, references: list[Reference], budget: float = 0.05, *, strict: bool = False
 ) -> Verdict:
-    options = {"allow_estimated": False, "strict": False} | how
     limit = Limit(metric="energy_j", regression=budget, where="s.study.yaml:7")
-    return judge_regression(limit, now, references, **options)
+    found = compared("energy_j", now, references, budget=budget)
+    figures = now.read("energy_j")
+    return judge_regression(limit, figures, found, allow_estimated=False, strict=strict)
 
 
 @UNHURRIED
