@@ -7,17 +7,18 @@ after another, three cycles each, a fresh worker for each measurement. Of the lo
 tokens per second, with the sign such that more is slower, and over all experiments:
 
     drift        median change from a cycle to the next
-    within       of cycles about their session's median, by the median absolute deviation; the rest
-                 without the drift
-    slow cycles  those more than four times as far above it: their share, and by how much
+    within       of cycles of one session, by the median of the differences of any two; this and
+                 what follows without the drift
+    slow cycles  those above their session's median by more than four times that: share and size
     between      of sessions' medians, less what cycles explain of that
 
 ``perf/gate_noise.json`` keeps the speeds and the model, which perf/gate_power.py judges rules by.
 The rule of the gate is also tried on the sessions as they were: each that has five before it is
-compared with these, as it is and 10 % slower. A busy machine scatters more, so beside each session
-stands how many processes wanted to run; what is found on one is an upper bound. With a higher
-priority (``nice -n -15 python perf/gate_noise.py``) others take less of the CPU's time, but still of
-its caches; the data say with which one they were taken.
+compared with these, as it is and 10 % slower. What is found on a machine that others use too is an
+upper bound; beside each session stands how many processes wanted to run. A core of its own comes
+nearer to a quiet machine, and the data say so:
+
+    chrt --rr 1 taskset --cpu-list 1 python perf/gate_noise.py
 """
 
 from __future__ import annotations
@@ -33,18 +34,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from perf.gate_power import BUDGET, OWN, Model
 from pytest_llem.results.compare import Change, change, judged
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "benchmarks" / "quickstart.study.yaml"
-DATA = Path(__file__).with_name("gate_noise.json")
 METRIC = "output_tokens_per_s"
 CYCLES = 3
-BUDGET = 0.05
 _MAD = 1.4826
 _OF_MEDIAN = math.pi / 2
 _SLOW = 4.0
@@ -54,29 +56,15 @@ Speeds = Mapping[str, Sequence[float]]
 """Of one session: tokens per second of each cycle, by experiment."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """Noise, relative: of a cycle, of a session, share and size of slow cycles, drift per cycle."""
-
-    within: float
-    between: float
-    slow_share: float = 0.0
-    slow: float = 0.0
-    drift: float = 0.0
-
-
 def fit(sessions: Sequence[Speeds]) -> Model:
     """A model of the noise in these sessions, three at least of three cycles at least."""
     series = [[-math.log(speed) for speed in cycles] for one in sessions for cycles in one.values()]
     drift = statistics.median(b - a for cycles in series for a, b in itertools.pairwise(cycles))
     level = [[value - drift * n for n, value in enumerate(cycles)] for cycles in series]
-    # A median lies nearer to its own few values than the truth does.
-    off = [
-        (value - statistics.median(cycles)) * math.sqrt(len(cycles) / (len(cycles) - 1))
-        for cycles in level
-        for value in cycles
-    ]
-    within = _MAD * statistics.median(map(abs, off))
+    # Of pairs, not about the median: one of three cycles is the median itself.
+    apart = [abs(a - b) for cycles in level for a, b in itertools.combinations(cycles, 2)]
+    within = _MAD * statistics.median(apart) / math.sqrt(2)
+    off = [value - statistics.median(cycles) for cycles in level for value in cycles]
     slow = [math.expm1(each) for each in off if each > _SLOW * within]
     names = sessions[0]
     medians = {name: [_median(one[name]) for one in sessions] for name in names}
@@ -158,9 +146,16 @@ def take(count: int) -> dict[str, Any]:
         "metric": METRIC,
         "testbed": testbed,
         "python": platform.python_version(),
-        "nice": os.nice(0),
+        "alone_on_cpus": _alone_on(),
         "sessions": rows,
     }
+
+
+def _alone_on() -> int:
+    """CPUs that ordinary processes must leave to this one: with a real-time priority, its own."""
+    if os.sched_getscheduler(0) not in (os.SCHED_FIFO, os.SCHED_RR):
+        return 0
+    return len(os.sched_getaffinity(0))
 
 
 def summed_up(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +173,8 @@ def show(data: Mapping[str, Any]) -> None:
     loads = sorted(row["load"] for row in data["sessions"])
     print(
         f"{len(loads)} sessions x {CYCLES} cycles of {data['study']}, {data['metric']};"
-        f" {data['testbed']['cpus']} CPUs, load {loads[0]:g} to {loads[-1]:g}, nice {data['nice']}"
+        f" alone on {data['alone_on_cpus']} of {os.cpu_count()} CPUs,"
+        f" load {loads[0]:g} to {loads[-1]:g}"
     )
     for name, value in data["model"].items():
         print(f"  {name:<12}{value:>8.2%}")
@@ -192,7 +188,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sessions", type=int, default=16, help="how many to measure; 16")
     parser.add_argument("--fit-only", action="store_true", help="of the speeds that are kept")
-    parser.add_argument("--out", type=Path, default=DATA, help="the data; perf/gate_noise.json")
+    parser.add_argument("--out", type=Path, default=OWN, help="the data; perf/gate_noise.json")
     options = parser.parse_args()
     data = json.loads(options.out.read_text()) if options.fit_only else take(options.sessions)
     found = summed_up(data)
