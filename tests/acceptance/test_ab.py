@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import Project, environment_with, ran
+from tests.rig.docker.daemon import Daemon
+from tests.rig.docker.images import image
 
 pytestmark = pytest.mark.once
 
@@ -168,6 +170,28 @@ def test_a_base_that_is_none_is_said_before_anything_is_measured(
     with pytest.raises(pytest.UsageError) as caught:
         project.pytester.parseconfigure("benchmarks", *options)
     assert str(caught.value).startswith(error)
+
+
+@pytest.mark.docker
+def test_two_images_are_compared_and_no_engine_is_kept(
+    project: Project, docker_daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", docker_daemon.url)
+    client = docker_daemon.client()
+    old = image(client, "llem/engine:1", env={"LLEM_FAKE_VERSION": "1.0"})
+    new = image(client, "llem/engine:2", env={"LLEM_FAKE_VERSION": "2.0"})
+    project.study(
+        f"id: a\ndevice: cpu\nexecution: {{cycles: 1}}\nimages: {{fake: {new}}}\n"
+        "docker: {strategy: persistent}\n"
+    )
+    runners = [f"--llem-ab=docker:{old}", "--llem-runner=fake=docker"]
+    result = project.run("benchmarks", *runners, BUDGET, "-v")
+    assert ran(result) == ["a::c1-base PASSED", "a::c1 PASSED", "a::gate PASSED"]
+    subject = f"with llem-fake-engine 1.0 → 2.0; with image {old} * → {new} *"
+    result.stdout.fnmatch_lines([f"a: gate passed: *; {subject}; base docker:{old}"])
+    modes = {line["measurement"]["testbed"]["worker"] for line in project.journal()}
+    assert modes == {"fresh"}
+    assert client.containers.list(all=True) == []
 
 
 def test_a_container_needs_an_image(project: Project) -> None:
