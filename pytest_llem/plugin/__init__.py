@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -146,6 +147,12 @@ class _Gatekeeper:
             return None
         importlib.import_module(_PLAN).show(session)
         return True
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """In a workflow of GitHub's a study that is refused is told of where failed tests are."""
+        study = report.nodeid.endswith((".yaml", ".yml"))
+        if report.failed and study and "GITHUB_ACTIONS" in os.environ:
+            self.load(_REPORTING).refused(self._config, report)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

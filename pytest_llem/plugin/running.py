@@ -28,6 +28,7 @@ from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import GateResult
+from pytest_llem.reports.scalars import of_figures, of_verdicts
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import models
@@ -44,6 +45,7 @@ __all__ = [
     "represented",
     "run_gate",
     "run_measurement",
+    "scalars",
     "unload",
 ]
 
@@ -86,6 +88,7 @@ def run_gate(item: GateItem) -> None:
         verdicts=judge(run.of(item.config), chosen),
     )
     item.results["gate"] = to_dict(result)
+    item.user_properties.extend(of_verdicts(result.verdicts).items())
     _raise(result)
 
 
@@ -142,11 +145,22 @@ def _keep(item: LlemItem, outcome: Outcome) -> None:
         return
     if outcome.resumed:
         item.user_properties.append(("llem.resumed", outcome.resumed))
-    for name, figure in outcome.measurement.metrics.items():
-        if figure.value is not None:
-            # An estimate must not pass for a measurement where only its name is seen.
-            key = "llem.estimated" if figure.quality == "estimated" else "llem"
-            item.user_properties.append((f"{key}.{name}", figure.value))
+    item.user_properties.extend(of_figures(outcome.measurement.metrics).items())
+
+
+def scalars(item: LlemItem) -> dict[str, object]:
+    """What a test is about, and what it has found so far: a line each for other reports."""
+    node = item.experiment
+    found: dict[str, object] = {
+        "llem.study": node.study.name,
+        "llem.experiment": node.name,
+        "llem.backend": node.planned.experiment.backend,
+        "llem.runner": node.runner.value,
+    }
+    if isinstance(item, MeasurementItem):
+        found |= {"llem.cycle": item.cycle, "llem.runner": node.runner_of(item.arm).value}
+        found |= {"llem.arm": item.arm} if item.arm else {}
+    return found | {k: v for k, v in item.user_properties if k.startswith("llem.")}
 
 
 def _raise(result: GateResult) -> None:

@@ -143,7 +143,7 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
         # What the session was about; of its base it says no more than of any other session's.
         rows = [row for row in document["measurements"] if row.get("arm") != "base"]
         yield from _grouped(path.name, rows)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -173,7 +173,7 @@ def _grouped(
             Reference(
                 name=name,
                 figures={
-                    metric: [one["metrics"].get(metric) or {} for one in measured]
+                    metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
                     for metric in metrics
                 },
                 testbed={**first["measurement"]["testbed"], "readings": _readings(measured[0])},
@@ -195,7 +195,8 @@ def _readings(measurement: Mapping[str, Any]) -> list[str]:
 
 def _subject(row: Mapping[str, Any]) -> dict[str, Any]:
     place = row.get("place") or {}
-    found: dict[str, Any] = dict(row["measurement"]["subject"].get("versions") or {})
+    versions = row["measurement"]["subject"].get("versions")
+    found: dict[str, Any] = dict(versions) if isinstance(versions, dict) else {}
     image = place.get("image_digest") or place.get("image_id")
     if image:
         found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"
