@@ -34,6 +34,7 @@ _MODULES = (
     "experiment.py",
     "extensions.py",
     "gpus.py",
+    "machine.py",
     "metrics.py",
     "nvml.py",
     "powercap.py",

@@ -28,10 +28,12 @@ HEADER = """\
 
 PLUGINS = {
     # Not for what these do, but for what they take: half of a short session's time.
+    "annotate": ["pytest_github_actions_annotate_failures"],
     "anyio": ["anyio"],
     "asyncio": ["asyncio"],
     "hypothesis": ["hypothesispytest"],
     "html": ["html", "html_fixtures", "metadata"],
+    "json-report": ["pytest_jsonreport", "metadata"],
     "randomly": ["randomly"],
     "rerunfailures": ["rerunfailures"],
     "timeout": ["timeout"],
@@ -41,7 +43,8 @@ PLUGINS = {
 
 def addopts(*wanted: str) -> str:
     """``PYTEST_ADDOPTS`` that keeps the ``PLUGINS`` out, installed or not, but the wanted ones."""
-    names = [name for plugin in PLUGINS.keys() - set(wanted) for name in PLUGINS[plugin]]
+    blocked = {name for plugin in PLUGINS for name in PLUGINS[plugin]}
+    names = blocked.difference(*(PLUGINS[plugin] for plugin in wanted))
     return " ".join(f"-p no:{name}" for name in sorted(names))
 
 
@@ -107,9 +110,10 @@ class Project:
         return data
 
     def journal(self) -> list[dict[str, Any]]:
-        """All lines of all journals, in the order of the sessions."""
+        """All lines of all journals, in the order of the sessions; without their checksums."""
         files = sorted((self.pytester.path / "results").glob("*/journal.*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [{key: value for key, value in one.items() if key != "crc32"} for one in found]
 
 
 def marked(token: str) -> list[psutil.Process]:
@@ -131,7 +135,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Proje
     # Whether this host has a Docker of its own must make no difference.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
     monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
-    # On a CI host pytest says every failure's whole text again in its summary.
-    for name in ("CI", "BUILD_NUMBER"):
+    # On a CI host pytest says every failure's whole text again in its summary, and we annotate.
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
     return Project(pytester, monkeypatch)
