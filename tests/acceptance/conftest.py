@@ -89,7 +89,10 @@ class Project:
         return path
 
     def run(self, *arguments: str, gaps: str | None = "none") -> pytest.RunResult:
-        """Run pytest in a process of its own, as a user would; no cache of other runs.
+        """Run pytest in a process of its own, as a user would; nothing of other runs is in it.
+
+        The process is forked from one that has imported pytest and the plugin. What is about
+        importing is for ``pytester.runpytest_subprocess``.
 
         No gaps unless the test is about them: a host with a sensor would wait to cool down.
         """
