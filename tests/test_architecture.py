@@ -18,7 +18,17 @@ PACKAGE = ROOT / "pytest_llem"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
     (
-        *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
+        *(
+            "demands",
+            "gpus",
+            "machine",
+            "metrics",
+            "nvml",
+            "powercap",
+            "rules",
+            "records",
+            "experiment",
+        ),
         *("extensions", "prompt_file", "traffic", "wire"),
     ),
     ("backends", "meters", "worker"),

@@ -32,6 +32,7 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
+_RESUMING = "pytest_llem.plugin.resuming"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
@@ -63,6 +64,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(config.getoption(name) for name in _CHECKED) or config.getoption("llem_save") == "":
         # Checked before anything is measured.
         gatekeeper.load(_REPORTING)
+    if config.getoption("llem_resume") is not None:
+        importlib.import_module(_RESUMING).choose(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -78,7 +81,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return None
 
 
-_CHECKED = ("llem_json", "llem_save", "llem_compare", "llem_compare_fail")
+_CHECKED = ("llem_json", "llem_save", "llem_compare", "llem_compare_fail", "llem_ab")
 
 
 class _Gatekeeper:
@@ -155,6 +158,8 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        if self._config.getoption("llem_resume") is not None:
+            node.workerinput["llem_resume"] = importlib.import_module(_RESUMING).told(self._config)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:

@@ -101,6 +101,15 @@ def _add_comparison(group: Any) -> None:
         " several times.",
     )
     group.addoption(
+        "--llem-ab",
+        dest="llem_ab",
+        action="append",
+        metavar="[BACKEND=]RUNNER",
+        help="Measure everything in a second environment too, cycle by cycle, and compare with it:"
+        " local:<python or virtual environment>, docker:<image>; may be given for several"
+        " backends.",
+    )
+    group.addoption(
         "--llem-compare-fail",
         dest="llem_compare_fail",
         action="append",
@@ -140,6 +149,15 @@ def _add_execution(group: Any) -> None:
         type=_warmup,
         metavar="N",
         help="Warm-up requests before each measurement, or none, whatever a study says.",
+    )
+    group.addoption(
+        "--llem-resume",
+        dest="llem_resume",
+        nargs="?",
+        const="",
+        metavar="SESSION",
+        help="Go on with a session that was cut short, by its name or folder, and take over what it"
+        " measured; without a name with the latest of these studies.",
     )
     group.addoption(
         "--llem-plan",

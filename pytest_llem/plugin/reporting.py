@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.plugin import comparing
+from pytest_llem.plugin import arms, comparing
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
@@ -20,6 +20,7 @@ from pytest_llem.reports.table import Line
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
+from pytest_llem.results.stopping import failed_too_often
 from pytest_llem.wire import from_dict, to_dict
 
 __all__ = ["Reporting", "receive", "register", "show", "shown"]
@@ -70,6 +71,7 @@ class Reporting:
         self._said: list[str] = []
         self._json: Path | None = None
         self._saved: Path | None = None
+        arms.bases(config)
         self._references = comparing.references(config)
         comparing.budgets(config)
         # A session that runs nothing must not write an empty report over a full one.
@@ -100,6 +102,17 @@ class Reporting:
             gate = from_dict(GateResult, results["gate"])
             # Should this be another try, it stands for all before.
             self._gates[gate.node] = gate
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str] | None:
+        """A test that took over what an earlier session measured passes as ``RESUMED``."""
+        results = vars(report).get("llem", {})
+        outcomes = results.get("outcomes")
+        if not outcomes or "gate" in results or report.when != "call" or not report.passed:
+            return None
+        return ("passed", "r", "RESUMED") if all(o["resumed"] for o in outcomes) else None
 
     def show(self, notices: Sequence[str]) -> None:
         """Print what was noticed before the first test; the summary doesn't repeat it."""
@@ -133,6 +146,9 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
+            # Not even where each of the failures was made light of.
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:
             self._write(session, self._json, "report")
         if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):
@@ -145,7 +161,9 @@ class Reporting:
             return outcome.node, outcome.digest, outcome.cycle, outcome.finished
 
         known = set(map(key, self._outcomes))
-        journaled, _ = read(results_folder(self._config))
+        folder = results_folder(self._config)
+        journaled, problems = read(folder)
+        self._said += [p.replace(str(folder), shown_path(self._config, folder)) for p in problems]
         lost = [outcome for outcome in journaled if key(outcome) not in known]
         self._outcomes += lost
         for outcome in lost:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.demands import Arm, item_name
 from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.live import LiveLine
 from pytest_llem.runners import thermal
 from pytest_llem.study.keys import Gaps
 
-__all__ = ["Rests"]
+__all__ = ["Rests", "place_of"]
 
 
 class Rests:
@@ -24,12 +25,21 @@ class Rests:
         self._previous: thermal.Place | None = None
         self._thermometers: dict[str, thermal.Thermometer | None] = {}
         self._idle_c: dict[str, float | None] = {}
+        self._longest_s = 0.0
+
+    def expected_s(
+        self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
+    ) -> float:
+        """How long the rest before a measurement is going to be: a thermal one as those so far."""
+        place = place_of(study, experiment.id, cycle, arm)
+        due_s = thermal.gap_s(self._previous, place, gaps.between_experiments, gaps.between_cycles)
+        return due_s if gaps.mode == "fixed" else min(due_s, self._longest_s)
 
     def wait(
-        self, study: str, experiment: Experiment, cycle: int, gaps: Gaps
+        self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
     ) -> Mapping[str, Any] | None:
         """Wait, and tell as plain data what came of it; None where no gap was due."""
-        place = (study, experiment.id, cycle)
+        place = place_of(study, experiment.id, cycle, arm)
         longest_s = thermal.gap_s(
             self._previous, place, gaps.between_experiments, gaps.between_cycles
         )
@@ -43,7 +53,7 @@ class Rests:
             )
         if longest_s <= 0:
             return None
-        name = f"{experiment.id} c{cycle}"
+        name = f"{experiment.id} {item_name(cycle, arm)}"
         line = LiveLine(self._config)
 
         def tell(left_s: float, now_c: float | None) -> None:
@@ -56,6 +66,7 @@ class Rests:
             cooling = thermal.cool(thermometer, idle_c, longest_s, tell)
         finally:
             line.clear()
+        self._longest_s = max(self._longest_s, cooling.waited_s)
         return {
             "mode": "thermal",
             "waited_s": cooling.waited_s,
@@ -74,6 +85,11 @@ class Rests:
                 found = thermal.cpu_thermometer()
             self._thermometers[device] = found
         return self._thermometers[device]
+
+
+def place_of(study: str, experiment: str, cycle: int, arm: Arm | None) -> thermal.Place:
+    """A measurement as gaps see it: base and head are as different as two experiments."""
+    return study, f"{experiment} (base)" if arm == "base" else experiment, cycle
 
 
 def _text(left_s: float, now_c: float | None, idle_c: float | None) -> str:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.sessions import POINTER, pointer
+from pytest_llem.results.stopping import Stopping
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.workers import Workers
+from pytest_llem.study.load import Study
 
 __all__ = ["Run", "of"]
 
@@ -27,8 +32,9 @@ class Run:
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
         carbon: what a joule costs here, by the user's own settings.
-        outcomes: (study file, experiment) to cycle to what became of it.
+        outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
+        stops: study file to what it allows.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -39,8 +45,9 @@ class Run:
         self.carbon = settings.carbon
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
-        self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
+        self.outcomes: dict[tuple[Path, str, Arm | None], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
+        self.stops: dict[Path, Stopping] = {}
         self._journal: Journal | None = None
         self._workers: Workers | None = None
 
@@ -52,7 +59,10 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            self._journal = Journal(results_folder(self.config), self._writer)
+            folder = results_folder(self.config)
+            self._journal = Journal(folder, self._writer)
+            if resumes := self.config.stash[KEY].resumes:
+                files.write(folder / POINTER, pointer(resumes, folder.parent))
         return self._journal
 
     @property
@@ -62,6 +72,14 @@ class Run:
             log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
             self._workers = Workers(HostMeters(log), notice=self.config.stash[KEY].notice)
         return self._workers
+
+    def stopping(self, study: Study) -> Stopping:
+        """What a study allows, its time counted from the first call."""
+        if study.path not in self.stops:
+            said = study.execution
+            self.stops[study.path] = Stopping(said.max_failures, said.time_budget_s)
+        self.stops[study.path].begin()
+        return self.stops[study.path]
 
     @property
     def _writer(self) -> str:
@@ -74,13 +92,16 @@ class Run:
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
-        self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
+        key = (path, outcome.experiment, outcome.arm)
+        self.outcomes.setdefault(key, {})[outcome.cycle] = outcome
 
-    def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
+    def elsewhere(
+        self, file: str, experiment: str, digest: str, arm: Arm | None
+    ) -> dict[int, Outcome]:
         """An experiment's cycles in the journals of all the session's processes."""
-        wanted = (file, experiment, digest)
+        wanted = (file, experiment, digest, arm)
         outcomes, _ = read(results_folder(self.config))
-        found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
+        found = [o for o in outcomes if (o.file, o.experiment, o.digest, o.arm) == wanted]
         # Of a cycle that was run again the last counts, as it does within a process.
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
 

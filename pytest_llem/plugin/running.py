@@ -10,16 +10,17 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
-from pytest_llem.plugin import reporting, run
+from pytest_llem.plugin import reporting, resuming, run, stopping
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
+    Selection,
     Turn,
     judge,
     key_of,
-    measure,
     outcome_of,
     raise_failure,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "check_models",
     "close",
     "containers",
+    "hold",
     "journal",
     "keep_setup",
     "represented",
@@ -56,12 +58,13 @@ def begin(session: pytest.Session) -> None:
     for problem in llem.choices.user.problems:
         llem.notice(problem)
     settle(session)
+    resuming.take_over(session)
     reporting.show(config, llem.notices)
 
 
 def run_measurement(item: MeasurementItem) -> None:
     """Measure, and fail or skip as it went."""
-    turn, outcome = _measure(item, item.cycle)
+    turn, outcome = _measure(item, item.cycle, item.arm)
     raise_failure(turn, outcome, strict=item.experiment.llem.strict)
 
 
@@ -70,28 +73,28 @@ def run_gate(item: GateItem) -> None:
     node = item.experiment
     selected = node.selected
     if not selected:
-        selected = list(range(1, node.study.execution.cycles + 1))
-        for cycle in selected:
-            _measure(item, cycle)
-    this = run.of(item.config)
-    outcomes = this.outcomes.get((node.study.path, node.name), {})
+        selected = {arm: [cycle for cycle, of in node.turns() if of == arm] for arm in node.arms}
+        for cycle, arm in node.turns():
+            _measure(item, cycle, arm)
+    chosen = Selection(study=node.study, planned=node.planned, file=node.shown, cycles=selected)
     result = GateResult(
         study=node.study.name,
         file=node.shown,
         node=item.nodeid,
         experiment=node.name,
-        cycles=len(selected),
-        verdicts=judge(this, node.study.name, node.planned, node.shown, selected, outcomes),
+        cycles=len({cycle for cycles in selected.values() for cycle in cycles}),
+        verdicts=judge(run.of(item.config), chosen),
     )
     item.results["gate"] = to_dict(result)
     _raise(result)
 
 
-def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
+def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome]:
     """Measure a cycle, and put what became of it on the test's report."""
-    turn = _turn(item, cycle)
+    turn = _turn(item, cycle, arm)
     this = run.of(item.config)
-    outcome = measure(this, turn)
+    earlier = item.experiment.taken.get((cycle, arm))
+    outcome = resuming.take(this, turn, earlier) if earlier else _make(item, turn)
     _keep(item, outcome)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
@@ -102,15 +105,31 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     return turn, outcome
 
 
-def _turn(item: LlemItem, cycle: int) -> Turn:
+def _make(item: LlemItem, turn: Turn) -> Outcome:
+    may_fail = item.get_closest_marker("xfail") is not None
+    return stopping.make(run.of(item.config), turn, may_fail=may_fail)
+
+
+def hold(item: MeasurementItem) -> None:
+    """Skip what isn't to be measured any more, before anything is set up for it.
+
+    Raises:
+        pytest.skip.Exception: with the reason.
+    """
+    if reason := stopping.refusal(run.of(item.config), _turn(item, item.cycle, item.arm)):
+        pytest.skip(reason)
+
+
+def _turn(item: LlemItem, cycle: int, arm: Arm | None) -> Turn:
     node = item.experiment
     return Turn(
         study=node.study,
         planned=node.planned,
-        runner=node.runner,
+        runner=node.runner_of(arm),
         cycle=cycle,
         file=node.shown,
         node=item.nodeid,
+        arm=arm,
     )
 
 
@@ -121,6 +140,8 @@ def _keep(item: LlemItem, outcome: Outcome) -> None:
         item.add_report_section("call", "worker log", outcome.failure.log_tail)
     if outcome.measurement is None or isinstance(item, GateItem):
         return
+    if outcome.resumed:
+        item.user_properties.append(("llem.resumed", outcome.resumed))
     for name, figure in outcome.measurement.metrics.items():
         if figure.value is not None:
             # An estimate must not pass for a measurement where only its name is seen.
@@ -161,23 +182,29 @@ def keep_setup(
     excinfo: pytest.ExceptionInfo[BaseException],
 ) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
-    turn = _turn(item, item.cycle)
+    turn, this = _turn(item, item.cycle, item.arm), run.of(item.config)
     if report.skipped and item.experiment.llem.strict:
         failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
         report.outcome = "failed"
         report.longrepr = f"{turn.where}: {failure.message}"
         outcome = outcome_of(turn, failure=failure)
     elif report.skipped:
-        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
+        # What a study allows is no wish for this very measurement.
+        wanted = not stopping.refusal(this, turn)
+        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=wanted)
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
-    run.of(item.config).keep(item.experiment.study.path, outcome)
+        may_fail = item.get_closest_marker("xfail") is not None
+        stopping.note(this, turn, outcome, None, may_fail=may_fail)
+    this.keep(item.experiment.study.path, outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
 def journal(config: pytest.Config) -> Journal:
     """The session's journal; an unwritable place is found before anything is measured."""
+    if refusal := config.stash[KEY].refusal:
+        pytest.fail(refusal, pytrace=False)
     try:
         return run.of(config).journal
     except ResultsError as error:
@@ -192,14 +219,15 @@ def close(config: pytest.Config) -> None:
 def unload(item: LlemItem, following: pytest.Item | None) -> None:
     """Unload an engine that is kept, unless the next item has use for it.
 
-    What a gate between two measurements leaves, the one behind it may use.
+    What a gate between two measurements leaves, the one behind it may use; the same holds for what
+    is taken over from an earlier session.
     """
-    if isinstance(following, GateItem) and following.experiment.selected:
+    if isinstance(following, LlemItem) and not following.measures:
         return
     key = None
     if isinstance(following, LlemItem):
         node = following.experiment
-        key = key_of(item.config, node.study, node.planned, node.runner)
+        key = key_of(item.config, node.study, node.planned, following.runners[0])
     run.of(item.config).keep_engine_for(key)
 
 
@@ -220,7 +248,10 @@ def check_models(session: pytest.Session) -> None:
         models.Use(experiment=node.planned.experiment, where=f"{node.shown}:{node.planned.line}")
         for node in nodes
         # What isn't going to be measured needs no model.
-        if not node.unmet and not node.refused and node.planned.experiment.backend in known
+        if node.to_make
+        and not node.unmet
+        and not node.refused
+        and node.planned.experiment.backend in known
     ]
     if problems := models.check(uses):
         pytest.fail(models.listed(problems), pytrace=False)

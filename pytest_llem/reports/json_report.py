@@ -43,7 +43,8 @@ def document(
             {
                 "study": study,
                 "file": file,
-                "experiment": experiment,
+                "experiment": result.outcomes[0].experiment if result.outcomes else experiment,
+                "arm": result.arm,
                 "config": dict(result.outcomes[0].config) if result.outcomes else None,
                 "cycles": len(result.outcomes),
                 "measured": len(result.measurements),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec, item_name
 from pytest_llem.records import Failure, Measurement
 
 __all__ = ["Outcome"]
@@ -26,6 +26,8 @@ class Outcome:
         gap: what came of the rest before it; null where none was due.
         place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
+        arm: of an A/B comparison; null elsewhere.
+        resumed: the session that measured it, where that was an earlier one; null for this one.
     """
 
     study: str
@@ -44,3 +46,10 @@ class Outcome:
     gap: Mapping[str, Any] | None = None
     place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False
+    arm: Arm | None = None
+    resumed: str | None = None
+
+    @property
+    def turn(self) -> str:
+        """The measurement's name among those of its experiment: ``c1``."""
+        return item_name(self.cycle, self.arm)

@@ -17,12 +17,21 @@ from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import to_dict
 
-__all__ = ["Reference", "References", "changed_subject", "changed_testbed", "load", "of_outcomes"]
+__all__ = [
+    "TESTBED",
+    "Reference",
+    "References",
+    "changed_subject",
+    "changed_testbed",
+    "load",
+    "of_outcomes",
+    "shown",
+]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
 
-_TESTBED = {
+TESTBED = {
     "device": "device",
     "cpu": "CPU",
     "cpus": "CPUs",
@@ -131,7 +140,9 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
             " pip install --upgrade pytest-llem"
         )
     try:
-        yield from _grouped(path.name, document["measurements"])
+        # What the session was about; of its base it says no more than of any other session's.
+        rows = [row for row in document["measurements"] if row.get("arm") != "base"]
+        yield from _grouped(path.name, rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
@@ -145,7 +156,10 @@ def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
 def _grouped(
     name: str, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[tuple[str, str], Reference]]:
-    """A reference of each experiment; of a cycle that was run again the last counts."""
+    """A reference of each experiment; of a cycle that was run again the last counts.
+
+    All rows are of one arm, where there are two.
+    """
     grouped: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for row in rows:
         if row["measurement"]:
@@ -197,10 +211,10 @@ def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[st
         then: an earlier one.
         energy: whether meters matter.
     """
-    keys = {**_TESTBED, "readings": "read"} if energy else _TESTBED
+    keys = {**TESTBED, "readings": "read"} if energy else TESTBED
     return [
-        f"{shown}: {_shown(then.testbed.get(key))} → {_shown(now.testbed.get(key))}"
-        for key, shown in keys.items()
+        f"{title}: {shown(then.testbed.get(key))} → {shown(now.testbed.get(key))}"
+        for key, title in keys.items()
         if then.testbed.get(key) != now.testbed.get(key)
     ]
 
@@ -209,13 +223,14 @@ def changed_subject(now: Reference, then: Reference) -> list[str]:
     """What differs in what was measured, then and now."""
     keys = dict.fromkeys((*then.subject, *now.subject))
     return [
-        f"{key} {_shown(then.subject.get(key))} → {_shown(now.subject.get(key))}"
+        f"{key} {shown(then.subject.get(key))} → {shown(now.subject.get(key))}"
         for key in keys
         if then.subject.get(key) != now.subject.get(key)
     ]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A fact of a testbed or a subject, for people."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "nothing"
+        return ", ".join(map(shown, value)) or "nothing"
     return "none" if value is None else str(value)

@@ -7,6 +7,7 @@ import os
 import re
 import textwrap
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,18 @@ def ran(result: pytest.RunResult) -> list[str]:
     return found
 
 
+def environment_with(folder: Path, **variables: str) -> Path:
+    """A virtual environment without any package, whose processes have variables of its own.
+
+    By them the fake engine is of another version there, or missing.
+    """
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    lines = [f"import os; os.environ[{name!r}] = {text!r}" for name, text in variables.items()]
+    (site / "variables.pth").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 class Project:
     """A user's project: a folder ``benchmarks`` with studies, and pytest to run there."""
 
@@ -116,9 +129,10 @@ class Project:
         return data
 
     def journal(self) -> list[dict[str, Any]]:
-        """All lines of all journals, in the order of the sessions."""
+        """All lines of all journals, in the order of the sessions; without their checksums."""
         files = sorted((self.pytester.path / "results").glob("*/journal.*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [{key: value for key, value in one.items() if key != "crc32"} for one in found]
 
 
 def marked(token: str) -> list[psutil.Process]:

@@ -24,6 +24,25 @@ def test_experiments_of_one_name_in_two_studies_or_files_are_two() -> None:
     assert len(Collected(given, []).experiments()) == 3
 
 
+def test_the_base_of_a_comparison_has_a_row_and_figures_of_its_own() -> None:
+    values = {"base": 1.0, "head": 1.1}
+    given = [
+        outcome(arm=arm, cycle=cycle, measurement=measurement(metrics={"output_tokens_per_s": v}))
+        for cycle in (1, 2, 3)
+        for arm, v in values.items()
+    ]
+    base, head = Collected(given, [gate(verdict())]).experiments().items()
+    assert [key[2] for key, _ in (base, head)] == ["a (base)", "a"]
+    assert [result.arm for _, result in (base, head)] == ["base", "head"]
+    assert [result.gate for _, result in (base, head)] == [None, gate(verdict())]
+    assert base[1].summary["output_tokens_per_s"].median == 1.0
+    assert head[1].summary["output_tokens_per_s"].median == 1.1
+    assert base[1].comparisons == {}
+    found = head[1].comparisons["output_tokens_per_s"]
+    assert not isinstance(found, str)
+    assert (found.pairs, found.outcome) == (3, "kept")
+
+
 def test_a_gate_belongs_to_its_experiment() -> None:
     found = Collected([outcome(), outcome(experiment="b")], [gate(verdict())]).experiments()
     assert [result.gate for result in found.values()] == [gate(verdict()), None]
@@ -61,3 +80,16 @@ def test_the_last_try_of_a_cycle_counts_and_the_ones_before_are_told_apart() -> 
     assert result.outcomes == (given[2], given[1])
     assert result.replaced == (failed,)
     assert len(result.measurements) == 2
+
+
+def test_cycles_of_two_versions_of_an_engine_are_doubted() -> None:
+    cycles = [
+        outcome(
+            cycle=cycle, measurement=measurement(cycle=cycle, subject={"versions": {"vllm": v}})
+        )
+        for cycle, v in ((2, "0.9"), (1, "0.8"))
+    ]
+    (result,) = Collected(cycles, []).experiments().values()
+    assert result.doubts == (
+        "cycles of different versions: vllm: c1 0.8, c2 0.9; measure all anew",
+    )

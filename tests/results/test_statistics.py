@@ -124,7 +124,10 @@ def test_nothing_measured_is_nothing_to_sum_up() -> None:
 
 
 def test_cycles_of_different_kinds_of_workers_have_no_common_figure() -> None:
-    made = [measurement(testbed={"worker": worker}) for worker in ("fresh", "forked")]
+    workers = enumerate(("fresh", "forked"), 1)
+    made = [measurement(cycle=cycle, testbed={"worker": worker}) for cycle, worker in workers]
     found = summarise(made)["energy_j"]
     assert (found.n, found.median, found.quality) == (2, None, "unmeasured")
-    assert found.reason == "cycles of workers that are forked and fresh are not pooled"
+    assert (
+        found.reason == "cycles of different testbeds are not pooled: worker: c1 fresh, c2 forked"
+    )

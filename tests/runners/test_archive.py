@@ -123,6 +123,7 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "experiment.py",
         "extensions.py",
         "gpus.py",
+        "machine.py",
         "metrics.py",
         "nvml.py",
         "powercap.py",

@@ -81,9 +81,10 @@ def test_execution_is_as_the_study_says() -> None:
     assert right({"execution": said}).execution == expected
 
 
-@pytest.mark.parametrize("key", ["max_failures", "time_budget_s"])
-def test_what_nothing_does_yet_is_refused_and_not_ignored(key: str) -> None:
-    assert read({"execution": {key: 2}})[1] == [f"execution.{key}: not in this version"]
+def test_execution_may_say_when_to_stop() -> None:
+    said = right({"execution": {"max_failures": 2, "time_budget_s": 0.5}}).execution
+    assert (said.max_failures, said.time_budget_s) == (2, 0.5)
+    assert (Execution().max_failures, Execution().time_budget_s) == (None, None)
 
 
 GAPS: list[tuple[Any, Gaps]] = [
@@ -209,15 +210,15 @@ def test_a_misspelt_backend_is_refused_with_the_nearest(key: str) -> None:
     assert getattr(made, key) == {"vllm": "docker"}
 
 
-@pytest.mark.parametrize("value", ["podman", "docker:", "local:x", "", "slurm", "Docker"])
+@pytest.mark.parametrize("value", ["podman", "docker:", "local:", "", "slurm", "Docker"])
 def test_what_is_no_runner_is_refused_with_what_is_accepted(value: str) -> None:
-    text = f"{value!r} is no runner; accepted: local, docker, docker:<image>"
+    text = f"{value!r} is no runner; accepted: local, local:<python>, docker, docker:<image>"
     assert read({"runners": {"vllm": value}})[1] == [f"runners.vllm: {text}"]
 
 
 def test_runners_of_others_are_among_what_is_accepted() -> None:
     (problem,) = read({"runners": {"vllm": "slum"}}, Surroundings(runners=["slurm"]))[1]
-    assert problem.endswith("accepted: local, docker, docker:<image>, slurm")
+    assert problem.endswith("local:<python>, docker, docker:<image>, slurm")
 
 
 @pytest.mark.parametrize("key", ["runners", "images"])
