@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
 _HOSTS = "pytest_llem.plugin.hosts"
+_RESUMING = "pytest_llem.plugin.resuming"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
@@ -67,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(config.getoption(name) for name in _CHECKED) or config.getoption("llem_save") == "":
         # Checked before anything is measured.
         gatekeeper.load(_REPORTING)
+    if config.getoption("llem_resume") is not None:
+        importlib.import_module(_RESUMING).choose(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -171,6 +175,12 @@ class _Gatekeeper:
         importlib.import_module(_PLAN).show(session)
         return True
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """In a workflow of GitHub's a study that is refused is told of where failed tests are."""
+        study = report.nodeid.endswith((".yaml", ".yml"))
+        if report.failed and study and "GITHUB_ACTIONS" in os.environ:
+            self.load(_REPORTING).refused(self._config, report)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Under xdist the first result comes on a report: the controller collects nothing."""
@@ -187,6 +197,8 @@ class _Gatekeeper:
             self._hosts = importlib.import_module(_HOSTS).Hosts(self._config, self._wires, self)
             self._config.pluginmanager.register(self._hosts, "llem-hosts")
         self._hosts.equip(node, self._named)
+        if self._config.getoption("llem_resume") is not None:
+            node.workerinput["llem_resume"] = importlib.import_module(_RESUMING).told(self._config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:

@@ -17,11 +17,15 @@ from pytest_llem.plugin.options import longest_wait_s
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.plugin.wires import wire_of
+from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.sessions import POINTER, pointer
+from pytest_llem.results.stopping import Stopping
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.workers import Workers
+from pytest_llem.study.load import Study
 from pytest_llem.wire import from_dict
 
 __all__ = ["Run", "of"]
@@ -41,6 +45,7 @@ class Run:
         outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
         host: ``host``, where this isn't the controller's.
+        stops: study file to what it allows.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -55,6 +60,7 @@ class Run:
         self.unwritable: ResultsError | None = None
         name = away(config)
         self.host = {} if name is None else {"host": name}
+        self.stops: dict[Path, Stopping] = {}
         self._journal: Journal | None = None
         self._notes: Journal | None = None
         self._workers: Workers | None = None
@@ -67,7 +73,10 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            self._journal = Journal(results_folder(self.config), self._writer)
+            folder = results_folder(self.config)
+            self._journal = Journal(folder, self._writer)
+            if resumes := self.config.stash[KEY].resumes:
+                files.write(folder / POINTER, pointer(resumes, folder.parent))
         return self._journal
 
     @property
@@ -80,6 +89,14 @@ class Run:
             notice = self.config.stash[KEY].notice
             self._workers = Workers(HostMeters(log), devices, notice=notice)
         return self._workers
+
+    def stopping(self, study: Study) -> Stopping:
+        """What a study allows, its time counted from the first call."""
+        if study.path not in self.stops:
+            said = study.execution
+            self.stops[study.path] = Stopping(said.max_failures, said.time_budget_s)
+        self.stops[study.path].begin()
+        return self.stops[study.path]
 
     @property
     def _writer(self) -> str:

@@ -9,6 +9,7 @@ from pytest_llem.demands import Arm, Limit
 from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
 from pytest_llem.results.arms import of_arms
 from pytest_llem.results.gates import overall
+from pytest_llem.results.mixed import mixed_subjects
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, References, of_outcomes
 from pytest_llem.results.regression import compared
@@ -95,10 +96,13 @@ class ExperimentResult:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What its cycles say against their median: scatter, drift."""
-        measured = [outcome for outcome in self.outcomes if outcome.measurement]
-        ordered = sorted(measured, key=lambda outcome: (outcome.session or "", outcome.cycle))
-        return doubts([outcome.measurement for outcome in ordered if outcome.measurement])
+        """What its cycles say against their median: scatter, drift, another engine."""
+        made = [outcome for outcome in self.outcomes if outcome.measurement]
+        made.sort(key=lambda outcome: (outcome.session or "", outcome.cycle))
+        ordered = [outcome.measurement for outcome in made if outcome.measurement]
+        if mixed := mixed_subjects(ordered):
+            return (f"cycles of different versions: {mixed}; measure all anew", *doubts(ordered))
+        return doubts(ordered)
 
 
 @dataclass(frozen=True, slots=True)

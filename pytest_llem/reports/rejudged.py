@@ -85,6 +85,8 @@ def _judged_by(report: Report) -> dict[Key, tuple[str, frozenset[str | None]]]:
     """
     grouped: dict[Key, list[Outcome]] = {}
     for one in report.measurements if report.merged_from else ():
+        if one.arm == "base":
+            continue  # no gate is about it alone
         grouped.setdefault((one.study, one.file, one.experiment), []).append(one)
     return {
         (study, file, apart(name, label)): (name, frozenset(one.session for one in part))

@@ -28,6 +28,7 @@ class Outcome:
         skip_wanted: it was skipped because the user said so, not because something is missing.
         session: that it was made in, where reports of several were merged; null in a session's own.
         arm: of an A/B comparison; null elsewhere.
+        resumed: the session that measured it, where that was an earlier one; null for this one.
     """
 
     study: str
@@ -48,3 +49,4 @@ class Outcome:
     skip_wanted: bool = False
     session: str | None = None
     arm: Arm | None = None
+    resumed: str | None = None

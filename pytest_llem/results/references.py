@@ -157,7 +157,7 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
         # What the session was about; of its base it says no more than of any other session's.
         rows = [row for row in document["measurements"] if row.get("arm") != "base"]
         yield from _grouped(path.name, rows)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -194,7 +194,8 @@ def _reference(name: str, rows: Sequence[Mapping[str, Any]]) -> Reference:
     return Reference(
         name=name,
         figures={
-            metric: [one["metrics"].get(metric) or {} for one in measured] for metric in metrics
+            metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
+            for metric in metrics
         },
         testbed={**measured[0]["testbed"], "readings": readings_of(measured[0])},
         subject=subject_of(rows[0]),

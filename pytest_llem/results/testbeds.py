@@ -173,7 +173,8 @@ def readings_of(measurement: Mapping[str, Any]) -> list[str]:
 def subject_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What was measured, of an outcome as plain data: versions, image, the experiment itself."""
     place = row.get("place") or {}
-    found: dict[str, Any] = dict(row["measurement"]["subject"].get("versions") or {})
+    versions = row["measurement"]["subject"].get("versions")
+    found: dict[str, Any] = dict(versions) if isinstance(versions, dict) else {}
     image = place.get("image_digest") or place.get("image_id")
     if image:
         found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"

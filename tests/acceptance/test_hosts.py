@@ -193,7 +193,7 @@ def test_a_host_that_dies_costs_its_test_and_the_rest_goes_on(
     (gate,) = (gate for gate in report["gates"] if gate["outcome"] == "failed")
     (verdict,) = gate["verdicts"]
     assert verdict["reason"].startswith(
-        "cycles of different testbeds are not judged together: GPUs: NVIDIA A100"
+        "cycles of different testbeds have no common figure: GPUs: c1 NVIDIA A100"
     )
     assert len(report["experiments"]) == 3
     folder = hosts.project.pytester.path / "results" / report["session"]

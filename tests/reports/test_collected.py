@@ -99,3 +99,16 @@ def test_equal_cycles_of_two_sessions_are_no_tries_of_each_other() -> None:
     (result,) = Collected(given, []).experiments().values()
     assert result.outcomes == (given[0], given[2])
     assert result.replaced == (given[1],)
+
+
+def test_cycles_of_two_versions_of_an_engine_are_doubted() -> None:
+    cycles = [
+        outcome(
+            cycle=cycle, measurement=measurement(cycle=cycle, subject={"versions": {"vllm": v}})
+        )
+        for cycle, v in ((2, "0.9"), (1, "0.8"))
+    ]
+    (result,) = Collected(cycles, []).experiments().values()
+    assert result.doubts == (
+        "cycles of different versions: vllm: c1 0.8, c2 0.9; measure all anew",
+    )
