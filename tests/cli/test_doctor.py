@@ -117,17 +117,22 @@ def test_text_says_the_same_in_80_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
-def test_a_missing_engine_is_a_problem_with_its_install_command(
+def test_a_missing_engine_and_a_place_for_results_are_problems_with_their_fixes(
     tmp_path: Path, form: tuple[str, ...]
 ) -> None:
+    # A place that can't be written is another.
+    (tmp_path / "results").write_text("")
     done = doctor(tmp_path, *form, LLEM_FAKE_MISSING="1")
     assert done.returncode == 1
     assert "not installed: llem-fake-engine" in done.stdout
     if form:
         assert rows(done)["backend fake"]["fix"] == "pip install llem-fake-engine"
+        assert rows(done)["results"]["status"] == "problem"
+        assert "not a directory" in rows(done)["results"]["detail"]
     else:
         assert "\n         fix: pip install llem-fake-engine\n" in done.stdout
         assert "backend fake" in done.stdout.splitlines()[-1]
+        assert "results" in done.stdout.splitlines()[-1]
 
 
 def test_a_backend_that_hangs_is_a_problem_and_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -139,13 +144,6 @@ def test_a_backend_that_hangs_is_a_problem_and_keeps_nobody_waiting(tmp_path: Pa
     assert 'python -c "import llem_hang"' in found["backend hang"]["fix"]
     assert "pip uninstall llem-hang" in found["backend hang"]["fix"]
     assert found["backend fake"]["status"] == "ok"
-
-
-def test_a_place_that_can_not_be_written_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "results").write_text("")
-    row = rows(doctor(tmp_path, "--json"))["results"]
-    assert row["status"] == "problem"
-    assert "not a directory" in row["detail"]
 
 
 def test_a_command_must_be_named(tmp_path: Path) -> None:
