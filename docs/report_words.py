@@ -270,7 +270,8 @@ WORDS: Mapping[str, str] = {
     "Summary.median": "median over the cycles",
     "Summary.mean": "mean over the cycles",
     "Summary.stdev": "sample standard deviation; null of a single cycle",
-    "Summary.low": "lower end of an [interval](methodology.md#cycles-and-statistics) for the median",
+    "Summary.low": "lower end of an [interval](methodology.md#cycles-and-statistics) for the"
+    " median",
     "Summary.high": "its upper end",
     "Summary.confidence": "probability that the median lies in it",
     "GateReport.cycles": "cycles that were judged",

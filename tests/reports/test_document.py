@@ -130,7 +130,7 @@ def test_a_file_that_is_no_report_is_named(content: bytes, words: str, tmp_path:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="no.json: can't be read: No such file or directory"):
+    with pytest.raises(ResultsError, match=r"no\.json: can't be read: No such file or directory"):
         read_report(tmp_path / "no.json")
 
 
