@@ -5,7 +5,12 @@ import os
 import shutil
 import tempfile
 
-pytest_plugins = ["pytester", "tests.rig.fixtures", "tests.rig.docker.fixtures"]
+pytest_plugins = [
+    "pytester",
+    "tests.rig.fixtures",
+    "tests.rig.docker.fixtures",
+    "tests.rig.hosts.fixtures",
+]
 
 # Whether this host has counters of its own must make no difference: tests that want some say so.
 os.environ["LLEM_POWERCAP"] = os.devnull

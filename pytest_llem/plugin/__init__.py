@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
+_HOSTS = "pytest_llem.plugin.hosts"
+_RESUMING = "pytest_llem.plugin.resuming"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
@@ -66,6 +69,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(config.getoption(name) for name in _CHECKED) or config.getoption("llem_save") == "":
         # Checked before anything is measured.
         gatekeeper.load(_REPORTING)
+    if config.getoption("llem_resume") is not None:
+        importlib.import_module(_RESUMING).choose(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -92,6 +97,7 @@ class _Gatekeeper:
         self._named = named_paths(config)
         self._left_out: list[Path] = []
         self._gc_paused = False
+        self._hosts: Any = None
         self._wires = Wires()
         self._wires.says = self._say
         self._order: dict[str, int] | None = None
@@ -130,6 +136,19 @@ class _Gatekeeper:
         return collector
 
     @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Under xdist other hosts are reached here; what is wrong with one is said in words."""
+        if not self._config.pluginmanager.has_plugin("dsession"):
+            return (yield)
+        with importlib.import_module(_HOSTS).connecting():
+            return (yield)
+
+    @pytest.hookimpl(specname="pytest_collection", tryfirst=True)
+    def pytest_collection_of_a_stand_in(self) -> bool | None:
+        """Collect nothing in place of a worker whose host is gone."""
+        return True if "llem_standin" in getattr(self._config, "workerinput", {}) else None
+
+    @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Generator[None, object, object]:
         """Let garbage be collected again when the tests have been."""
         try:
@@ -156,6 +175,12 @@ class _Gatekeeper:
         importlib.import_module(_PLAN).show(session)
         return True
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """In a workflow of GitHub's a study that is refused is told of where failed tests are."""
+        study = report.nodeid.endswith((".yaml", ".yml"))
+        if report.failed and study and "GITHUB_ACTIONS" in os.environ:
+            self.load(_REPORTING).refused(self._config, report)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Under xdist the first result comes on a report: the controller collects nothing."""
@@ -168,6 +193,12 @@ class _Gatekeeper:
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
         self._wires.connect(node)
+        if self._hosts is None:
+            self._hosts = importlib.import_module(_HOSTS).Hosts(self._config, self._wires, self)
+            self._config.pluginmanager.register(self._hosts, "llem-hosts")
+        self._hosts.equip(node, self._named)
+        if self._config.getoption("llem_resume") is not None:
+            node.workerinput["llem_resume"] = importlib.import_module(_RESUMING).told(self._config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
@@ -182,4 +213,6 @@ class _Gatekeeper:
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Have one xdist worker run all of an experiment."""
         stock = yield
-        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock, self._wires)
+        choose = importlib.import_module(_DISTRIBUTION).choose
+        self._hosts.scheduler = chosen = choose(self._config, stock, self._wires)
+        return chosen

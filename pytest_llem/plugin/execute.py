@@ -42,6 +42,7 @@ __all__ = [
     "Selection",
     "Turn",
     "judge",
+    "keep",
     "key_of",
     "measure",
     "outcome_of",
@@ -123,14 +124,19 @@ def measure(run: Run, turn: Turn) -> Outcome:
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
         gap=rest.gap,
-        place=dict(run.workers.place),
+        place={**run.workers.place, **run.host},
     )
+    keep(run, turn, outcome)
+    return outcome
+
+
+def keep(run: Run, turn: Turn, outcome: Outcome) -> None:
+    """Remember an outcome, and put it into the journal."""
     run.keep(turn.study.path, outcome)
     try:
         run.journal.append(outcome)
     except ResultsError as error:
         run.unwritable = error
-    return outcome
 
 
 class _Rest:

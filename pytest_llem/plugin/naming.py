@@ -44,7 +44,8 @@ def named_paths(config: pytest.Config) -> list[Path]:
     """Paths that were given on the command line or in ``testpaths``; none for a bare pytest."""
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
-        return [Path(path) for path in worker_input.get("llem_named", [])]
+        # On another host the root directory may be another.
+        return [config.rootpath / path for path in worker_input.get("llem_named", [])]
     if config.args_source == pytest.Config.ArgsSource.INVOCATION_DIR:
         return []
     base = config.invocation_params.dir

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,31 @@ import pytest
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import arms, comparing
+from pytest_llem.plugin.annotating import Annotations
+from pytest_llem.plugin.arrivals import Arrivals
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import details, files, json_report, points, terminal
+from pytest_llem.reports import details, files, json_report, points, scalars, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.reports.table import Line
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
+from pytest_llem.results.stopping import failed_too_often
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "order", "receive", "register", "show", "shown"]
+__all__ = [
+    "Reporting",
+    "order",
+    "receive",
+    "refused",
+    "register",
+    "say",
+    "show",
+    "shown",
+    "unjudged",
+]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -37,7 +50,11 @@ def register(config: pytest.Config) -> None:
 def receive(config: pytest.Config, report: pytest.TestReport) -> None:
     """Take the results from a report."""
     if _KEY in config.stash:
-        config.stash[_KEY].receive(vars(report)["llem"])
+        # It may hold files, which nobody else needs to keep until the session's end.
+        results = vars(report)["llem"]
+        files = results.pop("files", {})
+        config.stash[_KEY].receive(results, files, getattr(report, "node", None))
+        config.stash[_KEY].annotations.failed(report)
 
 
 def order(config: pytest.Config, positions: Mapping[str, int]) -> None:
@@ -46,10 +63,27 @@ def order(config: pytest.Config, positions: Mapping[str, int]) -> None:
         config.stash[_KEY].order = positions
 
 
+def refused(config: pytest.Config, report: pytest.CollectReport) -> None:
+    """Take what is wrong with a study."""
+    if _KEY in config.stash:
+        config.stash[_KEY].annotations.refused(report)
+
+
 def show(config: pytest.Config, notices: Sequence[str]) -> None:
     """Print what was noticed before the first test; not in an xdist worker."""
     if _KEY in config.stash:
         config.stash[_KEY].show(notices)
+
+
+def say(config: pytest.Config, line: str) -> None:
+    """Note something for the report, and print it at once."""
+    if _KEY in config.stash:
+        config.stash[_KEY].say(line)
+
+
+def unjudged(config: pytest.Config, worker: str) -> str | None:
+    """What a worker measured for gates that are still to come, as text; None for nothing."""
+    return config.stash[_KEY].unjudged(worker) if _KEY in config.stash else None
 
 
 def shown(config: pytest.Config, notices: Sequence[str]) -> None:
@@ -59,7 +93,11 @@ def shown(config: pytest.Config, notices: Sequence[str]) -> None:
 
 
 class Reporting:
-    """The results of a session, and what is written of them."""
+    """The results of a session, and what is written of them.
+
+    Attributes:
+        annotations: what failed, for GitHub.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         """Look at the report's path, and at the references, before anything is measured.
@@ -68,12 +106,15 @@ class Reporting:
             pytest.UsageError: when one can't be written, or read.
         """
         self._config = config
+        self.annotations = Annotations(config)
         self._outcomes: list[Outcome] = []
         self._gates: dict[str, GateResult] = {}
         self._notices: dict[str, None] = {}
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
+        self._by: dict[str, list[Outcome]] = {}
+        self._arrivals = Arrivals(results_folder(config))
         self._json: Path | None = None
         self._saved: Path | None = None
         self.order: Mapping[str, int] = {}
@@ -96,18 +137,43 @@ class Reporting:
             raise pytest.UsageError(f"{option}: {error}") from error
         return path
 
-    def receive(self, results: dict[str, Any]) -> None:
-        """Take outcomes and verdicts of one test, and what its process noticed."""
+    def receive(
+        self, results: dict[str, Any], files: Mapping[str, str] | None = None, node: Any = None
+    ) -> None:
+        """Take outcomes and verdicts of one test, and what its process noticed.
+
+        Args:
+            results: plain data.
+            files: that came with them, from another host.
+            node: xdist's, of the worker that ran the test.
+        """
         self._notices |= dict.fromkeys(results.get("notices", ()))
         for point in results.get("skipped_points", ()):
             # Under xdist every worker has collected the same.
             if point not in self._skipped_points:
                 self._skipped_points.append(point)
-        self._outcomes += [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        outcomes = [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        if outcomes and node is not None and "llem_host" in node.workerinput:
+            outcomes, problems = self._arrivals.keep(node.gateway.id, outcomes, files or {})
+            self._notices |= dict.fromkeys(problems)
+        self._outcomes += outcomes
+        if node is not None:
+            self._by.setdefault(node.gateway.id, []).extend(outcomes)
         if "gate" in results:
             gate = from_dict(GateResult, results["gate"])
             # Should this be another try, it stands for all before.
             self._gates[gate.node] = gate
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str] | None:
+        """A test that took over what an earlier session measured passes as ``RESUMED``."""
+        results = vars(report).get("llem", {})
+        outcomes = results.get("outcomes")
+        if not outcomes or "gate" in results or report.when != "call" or not report.passed:
+            return None
+        return ("passed", "r", "RESUMED") if all(o["resumed"] for o in outcomes) else None
 
     def show(self, notices: Sequence[str]) -> None:
         """Print what was noticed before the first test; the summary doesn't repeat it."""
@@ -116,6 +182,17 @@ class Reporting:
             if reporter is not None and line not in self._shown:
                 reporter.write_line(line)
         self.shown(notices)
+
+    def unjudged(self, worker: str) -> str | None:
+        """What a worker measured for gates that are still to come, as text; None for nothing."""
+        judged = {(gate.file, gate.experiment) for gate in self._gates.values()}
+        made = [one for one in self._by.get(worker, ()) if (one.file, one.experiment) not in judged]
+        return json.dumps([to_dict(outcome) for outcome in made]) if made else None
+
+    def say(self, line: str) -> None:
+        """Note something for the report, and print it at once."""
+        self._notices[line] = None
+        self.show([line])
 
     def shown(self, notices: Sequence[str]) -> None:
         """Note what was printed."""
@@ -133,9 +210,23 @@ class Reporting:
         gates = sorted(self._gates.values(), key=lambda each: self.order.get(each.node, last))
         return Collected(outcomes, gates, self._references)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail a session that was to measure and didn't; write the report."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Fail a session that was to measure and didn't; write the report.
+
+        Before anybody else's: pytest-json-report's report has the exit status too.
+        """
+        self._finish(session)
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
+        """Give pytest-json-report the medians of the experiments."""
+        name = self._config.stash[SESSION_NAME]
+        json_report["llem"] = {"session": name, **scalars.of_session(self._collected)}
+
+    def _finish(self, session: pytest.Session) -> None:
+        self._arrivals.close()
         if self._distributed:
             self._take_lost()
         results = self._collected.experiments().values()
@@ -144,6 +235,9 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
+            # Not even where each of the failures was made light of.
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._json is not None:
             self._write(session, self._json, "report")
         if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):
@@ -156,7 +250,9 @@ class Reporting:
             return outcome.node, outcome.digest, outcome.cycle, outcome.finished
 
         known = set(map(key, self._outcomes))
-        journaled, _ = read(results_folder(self._config))
+        folder = results_folder(self._config)
+        journaled, problems = read(folder)
+        self._said += [p.replace(str(folder), shown_path(self._config, folder)) for p in problems]
         lost = [outcome for outcome in journaled if key(outcome) not in known]
         self._outcomes += lost
         for outcome in lost:
@@ -199,9 +295,11 @@ class Reporting:
         if self._distributed:
             late += list(points.left_out(self._skipped_points))
         found += map(Line, (*late, *self._said))
-        if not found:
-            return
-        terminalreporter.section("llem")
+        if found:
+            terminalreporter.section("llem")
         for line in found:
             for part in terminal.wrapped(line, width):
                 terminalreporter.line(part.text, **({part.style: True} if part.style else {}))
+        for text in self.annotations.lines():
+            # A command is a whole line, however long.
+            terminalreporter.line(text)

@@ -53,6 +53,16 @@ class Rests:
         self._config = config
         self._devices: dict[str, _Device] = {}
         self._thermometers: dict[tuple[str, ...], thermal.Thermometer | None] = {}
+        self._latest: thermal.Place | None = None
+        self._longest_s = 0.0
+
+    def expected_s(
+        self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
+    ) -> float:
+        """How long the rest before a measurement is going to be: a thermal one as those so far."""
+        place = place_of(study, experiment.id, cycle, arm)
+        due_s = thermal.gap_s(self._latest, place, gaps.between_experiments, gaps.between_cycles)
+        return due_s if gaps.mode == "fixed" else min(due_s, self._longest_s)
 
     def wait(
         self,
@@ -88,6 +98,7 @@ class Rests:
                 self._look(name, device, experiment.device)
             known = [each.idle_c for each in devices]
             idle_c = None if None in known else max(filter(None, known), default=None)
+        self._latest = place
         for name, device in zip(names, devices, strict=True):
             device.previous = place
             self._keep(name, device)
@@ -117,6 +128,7 @@ class Rests:
             cooling = thermal.cool(thermometer, idle_c, longest_s, tell)
         finally:
             line.clear()
+        self._longest_s = max(self._longest_s, cooling.waited_s)
         return {
             "mode": "thermal",
             "waited_s": cooling.waited_s,

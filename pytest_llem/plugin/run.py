@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -10,15 +11,22 @@ import pytest
 
 from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
+from pytest_llem.plugin.arrivals import away
 from pytest_llem.plugin.naming import SESSION_NAME
 from pytest_llem.plugin.options import longest_wait_s
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.plugin.wires import wire_of
+from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.sessions import POINTER, pointer
+from pytest_llem.results.stopping import Stopping
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.workers import Workers
+from pytest_llem.study.load import Study
+from pytest_llem.wire import from_dict
 
 __all__ = ["Run", "of"]
 
@@ -36,6 +44,8 @@ class Run:
         carbon: what a joule costs here, by the user's own settings.
         outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
+        host: ``host``, where this isn't the controller's.
+        stops: study file to what it allows.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -48,6 +58,9 @@ class Run:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str, Arm | None], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
+        name = away(config)
+        self.host = {} if name is None else {"host": name}
+        self.stops: dict[Path, Stopping] = {}
         self._journal: Journal | None = None
         self._notes: Journal | None = None
         self._workers: Workers | None = None
@@ -60,7 +73,10 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            self._journal = Journal(results_folder(self.config), self._writer)
+            folder = results_folder(self.config)
+            self._journal = Journal(folder, self._writer)
+            if resumes := self.config.stash[KEY].resumes:
+                files.write(folder / POINTER, pointer(resumes, folder.parent))
         return self._journal
 
     @property
@@ -73,6 +89,14 @@ class Run:
             notice = self.config.stash[KEY].notice
             self._workers = Workers(HostMeters(log), devices, notice=notice)
         return self._workers
+
+    def stopping(self, study: Study) -> Stopping:
+        """What a study allows, its time counted from the first call."""
+        if study.path not in self.stops:
+            said = study.execution
+            self.stops[study.path] = Stopping(said.max_failures, said.time_budget_s)
+        self.stops[study.path].begin()
+        return self.stops[study.path]
 
     @property
     def _writer(self) -> str:
@@ -106,10 +130,13 @@ class Run:
     def elsewhere(
         self, file: str, experiment: str, digest: str, arm: Arm | None
     ) -> dict[int, Outcome]:
-        """An experiment's cycles in the journals of all the session's processes."""
+        """An experiment's cycles as other processes of the session have them: in their journals."""
         wanted = (file, experiment, digest, arm)
         folder = results_folder(self.config)
         outcomes = [o for kind in ("journal", _NOTES) for o in read(folder, kind)[0]]
+        wire = wire_of(self.config)
+        for text in () if wire is None else wire.known:
+            outcomes += [from_dict(Outcome, data) for data in json.loads(text)]
         found = [o for o in outcomes if (o.file, o.experiment, o.digest, o.arm) == wanted]
         # Of a cycle that was run again the last counts, as it does within a process.
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}

@@ -5,7 +5,8 @@ is sent on it arrives in order with all else. So also a worker behind ssh says w
 hears when there is to be no more. Messages are tuples of a kind and plain data:
 
 * worker to controller: ``("inventory", {...})`` once it has collected; ``("says", text)``;
-* controller to worker: ``("item", index, lane)``, ``("lane", number, GPUs)``, ``("stop",)``.
+* controller to worker: ``("item", index, lane)``, ``("lane", number, GPUs)``, ``("stop",)``,
+  ``("known", text)``.
 """
 
 from __future__ import annotations
@@ -68,14 +69,16 @@ class Wire:
 
     Attributes:
         stopped: nothing of a study is to be begun any more.
+        known: outcomes of workers that were lost, where this one can't read their journals.
     """
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, known: tuple[str, ...] = ()) -> None:
         """Begin to listen."""
         self._channel = channel
         self._lane_of: dict[int, int] = {}
         self._units: dict[int, tuple[str, ...]] = {}
         self.stopped = False
+        self.known = known
         channel.setcallback(self._hear)
 
     def tell(self, kind: str, data: Any) -> None:
@@ -101,13 +104,15 @@ class Wire:
                 self._units[number] = tuple(units)
             case ("stop",):
                 self.stopped = True
+            case ("known", str(text)):
+                self.known = (*self.known, text)
 
 
 def wire_of(config: pytest.Config) -> Wire | None:
     """That of this process; None where it isn't a worker of xdist's."""
     if _KEY not in config.stash:
-        channel = getattr(config, "workerinput", {}).get(_INPUT)
-        if channel is None:
+        given = getattr(config, "workerinput", {})
+        if given.get(_INPUT) is None:
             return None
-        config.stash[_KEY] = Wire(channel)
+        config.stash[_KEY] = Wire(given[_INPUT], tuple(given.get("llem_known", ())))
     return config.stash[_KEY]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import json
+import marshal
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -120,6 +123,7 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "experiment.py",
         "extensions.py",
         "gpus.py",
+        "machine.py",
         "metrics.py",
         "nvml.py",
         "powercap.py",
@@ -170,9 +174,41 @@ def test_another_python_takes_the_sources(tmp_path: Path) -> None:
     assert python(other, program) == "records.py\n"
 
 
+@pytest.mark.parametrize("stale", ["of an older source", "of another Python", "nothing"])
+def test_what_python_keeps_of_a_module_is_sent_if_it_is_of_its_source(
+    others: Path, stale: str
+) -> None:
+    source = others / "one_file.py"
+    kept = Path(importlib.util.cache_from_source(str(source)))
+    py_compile.compile(str(source), doraise=True)
+    made = kept.read_bytes()
+    if stale == "of an older source":
+        source.write_text("B = 11\n")
+    else:
+        kept.write_bytes(b"\0\0\r\n" + made[4:] if stale == "of another Python" else b"")
+    content = build_for.__wrapped__(frozenset({(BACKENDS, "one")}))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        found: dict[str, object] = {}
+        exec(marshal.loads(archive.read("one_file.pyc")[16:]), found)
+    assert found["B"] == (11 if stale == "of an older source" else 1)
+    if not sys.dont_write_bytecode:
+        # Made anew, so that the next session needn't.
+        assert marshal.loads(kept.read_bytes()[16:]).co_consts[0] == found["B"]
+
+
+def contents(archive: bytes) -> dict[str, object]:
+    """What is in an archive; of compiled files the code, whose bytes depend on who made it."""
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        files = {name: opened.read(name) for name in opened.namelist()}
+    return {
+        name: (data[:16], marshal.loads(data[16:])) if name.endswith(".pyc") else data
+        for name, data in files.items()
+    }
+
+
 def test_equal_sources_give_equal_archives() -> None:
     # Past the cache: made anew.
-    assert build.__wrapped__() == build.__wrapped__() == build()
+    assert contents(build.__wrapped__()) == contents(build.__wrapped__()) == contents(build())
 
 
 def test_the_first_program_compiles_and_defines_what_it_needs() -> None:
@@ -293,4 +329,5 @@ def test_without_a_record_the_module_itself_is_sent(
 
 def test_equal_packages_give_equal_archives(others: Path) -> None:
     chosen = frozenset({(BACKENDS, "package"), (BACKENDS, "spaced")})
-    assert build_for.__wrapped__(chosen) == build_for.__wrapped__(chosen)
+    first, second = (contents(build_for.__wrapped__(chosen)) for _ in range(2))
+    assert first == second
