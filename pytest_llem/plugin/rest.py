@@ -176,7 +176,8 @@ class Rests:
         if self._is_shared:
             with contextlib.suppress(OSError, ValueError, TypeError):
                 study, experiment, cycle, idle_c = json.loads(self._path(name).read_text())
-                return _Device((str(study), str(experiment), int(cycle)), idle_c, looked=True)
+                previous = (str(study), str(experiment), int(cycle))
+                return _Device(previous, idle_c, looked=idle_c is not None)
         return _Device()
 
     def _keep(self, name: str, device: _Device) -> None:

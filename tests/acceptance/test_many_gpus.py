@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.results.neighbours import NOTICE
 from tests.acceptance.conftest import HEADER, Project
 from tests.rig.fixtures import MakePowercap, NvmlRig
 from tests.rig.nvml import H100
@@ -162,6 +163,7 @@ IGNORED = {
     "measurements.*.place.lease.waited_s": "a time",
     "experiments.*.statistics": "figures of another run",
     "experiments.*.doubts": "how much figures of this run scatter",
+    "notices: measurements ran side by side": "without xdist they don't",
     "gates.*.verdicts.*.measured": "a figure of another run",
     "gates.*.verdicts.*.reason": "has that figure",
     "junit testcase time": "a time",
@@ -173,15 +175,13 @@ IGNORED = {
 
 
 def plain(value: Any, path: str = "") -> Any:
-    """A document without what is ignored."""
+    """A document without what is ignored; of mappings the names remain."""
+    if path in IGNORED or path.rpartition(".")[2] in IGNORED:
+        return sorted(value) if isinstance(value, dict) else None
     if isinstance(value, dict):
-        return {
-            key: plain(item, f"{path}.{key}".lstrip("."))
-            for key, item in value.items()
-            if f"{path}.{key}".lstrip(".") not in IGNORED and key not in IGNORED
-        }
+        return {key: plain(item, f"{path}.{key}".lstrip(".")) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item, f"{path}.*") for item in value]
+        return [plain(item, f"{path}.*") for item in value if item != NOTICE]
     return value
 
 
