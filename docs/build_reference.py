@@ -1,18 +1,24 @@
-"""Writes what is made of the code: docs/reference.md, and the JSON Schema of studies.
+"""Writes what is made of the code: docs/reference.md, tables of docs/report.md, and JSON Schemas.
 
 python docs/build_reference.py
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a program, it begins in its own folder
+from docs import report_schema, report_tables
+from pytest_llem.__main__ import commands
 from pytest_llem.experiment import (
     NOT_IN_DIGEST,
     Concurrency,
@@ -29,6 +35,7 @@ from pytest_llem.experiment import (
 from pytest_llem.extensions import WELL_KNOWN, Abilities, abilities
 from pytest_llem.metrics import METRICS
 from pytest_llem.plugin.options import add_options
+from pytest_llem.reports.document import SCHEMA
 from pytest_llem.study import json_schema
 from pytest_llem.study.keys import (
     Carbon,
@@ -40,9 +47,10 @@ from pytest_llem.study.keys import (
     UserConfig,
 )
 
-__all__ = ["PAGE", "Recorder", "main", "page"]
+__all__ = ["PAGE", "REPORT", "Recorder", "made", "main", "page"]
 
 PAGE = Path(__file__).with_name("reference.md")
+REPORT = Path(__file__).with_name("report.md")
 
 _DEFAULTS: Mapping[str, str] = {
     "id": "made from its own fields",
@@ -128,14 +136,25 @@ def page() -> str:
     parts = [_HEAD, *_study(schema), *_shapes(defs), *_experiment(defs)]
     for depth, title, cls, introduction in _SECTIONS:
         parts += [f"{depth} {title}", introduction, _class(cls, title, defs)]
-    parts += [*_backends(), *_metrics(), *_pytest()]
+    parts += [*_backends(), *_metrics(), *_pytest(), *_commands()]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
+def made() -> dict[Path, str]:
+    """Every file that is made of the code, with what belongs into it."""
+    report = json.dumps(report_schema.schema(), indent=2, ensure_ascii=False)
+    return {
+        PAGE: page(),
+        REPORT: report_tables.filled(REPORT.read_text(encoding="utf-8")),
+        json_schema.SHIPPED: f"{json_schema.text(WELL_KNOWN)}\n",
+        SCHEMA: f"{report}\n",
+    }
+
+
 def main() -> None:
-    """Write both files."""
-    PAGE.write_text(page(), encoding="utf-8")
-    json_schema.SHIPPED.write_text(f"{json_schema.text(WELL_KNOWN)}\n", encoding="utf-8")
+    """Write them all."""
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")
 
 
 # --- sections ------------------------------------------------------------------------------
@@ -252,6 +271,24 @@ def _pytest() -> Iterator[str]:
         meaning = _sentence(told["help"])
         settings.append([f"`{name}`", _INI[told["type"]], default, meaning])
     yield _table(["setting", "type", "default", "meaning"], settings)
+
+
+def _commands() -> Iterator[str]:
+    yield "## Commands beside pytest"
+    yield "`python -m pytest_llem COMMAND`; each has `--help`, too."
+    found = commands(argparse.ArgumentParser()).choices
+    rows = []
+    for name, parser in found.items():
+        rows.append([f"`{name}`", "", _sentence(str(parser.description))])
+        for action in parser._actions:
+            if isinstance(action, argparse._HelpAction):
+                continue
+            metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+            shown = " ".join(filter(None, [", ".join(action.option_strings), str(metavar)]))
+            if action.choices:
+                shown = shown.replace(str(metavar), "|".join(map(str, action.choices)))
+            rows.append(["", f"`{shown}`", _sentence(str(action.help))])
+    yield _table(["command", "option", "meaning"], rows)
 
 
 _INI = {"args": "patterns", "linelist": "lines", "string": "text", "bool": "true or false"}
