@@ -40,6 +40,7 @@ _SHORTEST = 10
 
 _MARKS = {
     "estimated": ("est.", "estimated, not measured"),
+    "shared": ("shared", "the energy of several measurements at once"),
     "short": ("short", "the measured window is short for the meter"),
     "degraded": ("degr.", "a degraded reading"),
 }
