@@ -71,8 +71,8 @@ WORDS: Mapping[str, str] = {
     " [container](containers.md#how-a-container-is-run) its image, daemon, user, network, limits,"
     " restarts; its `lease`: the `gpus`, whether it had the host `alone`, the seconds it"
     " `waited_s`, and in `unshared` why others may [not know of it](scale.md#leases) or null;"
-    " `python`, the interpreter where it isn't that of pytest; `not_forked` with the reason why a worker that was"
-    " to be [forked](runners.md#kinds-of-workers) is fresh; of [another"
+    " `python`, the interpreter where it isn't that of pytest; `not_forked` with the reason why a"
+    " worker that was to be [forked](runners.md#kinds-of-workers) is fresh; of [another"
     " host](scale.md#one-pytest-workers-by-ssh) its name as `host`, and as `raw` why a raw file"
     " isn't here",
     "Outcome.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session) `base` or"
