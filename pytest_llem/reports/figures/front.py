@@ -1,0 +1,146 @@
+"""Energy per token against throughput, with those that no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llem.metrics import show
+from pytest_llem.reports.figures.canvas import (
+    ACCENT,
+    INK,
+    MARKERS,
+    MUTED,
+    PANEL,
+    SERIES,
+    blank,
+    short,
+    svg,
+    themed,
+    value_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Point", "draw", "pareto"]
+
+_NAMED = 8
+_WITH_INTERVALS = 60
+"""More points than that, and their intervals are a thicket."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """An experiment.
+
+    Attributes:
+        key: of its row in the page.
+        series: what it is coloured by: its backend.
+        rate: output tokens a second.
+        energy_j: per output token.
+        low_j: of the interval of that, as ``high_j``; None for a single cycle.
+    """
+
+    key: str
+    name: str
+    series: str
+    rate: float
+    energy_j: float
+    low_j: float | None = None
+    high_j: float | None = None
+    estimated: bool = False
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Points that no other beats in rate or energy without being worse in the other.
+
+    By rate. What is estimated is compared with estimates only, and the other way round: of points
+    of both kinds there is no common front, and this is that of the measured ones.
+    """
+    measured = [point for point in points if not point.estimated] or points
+    front: list[Point] = []
+    for point in sorted(measured, key=lambda p: (-p.rate, p.energy_j)):
+        if not front or point.energy_j < front[-1].energy_j:
+            front.append(point)
+    return front[::-1]
+
+
+@themed
+def draw(points: Sequence[Point], *, width: int) -> str:
+    """The figure, a given number of pixels wide; a legend tells the series where there are some."""
+    figure, axes = blank(width, 400 if width > 500 else 330)
+    front = pareto(points)
+    value_axis(axes.xaxis, "1/s", values=[point.rate for point in points])
+    value_axis(axes.yaxis, "J", values=[point.energy_j for point in points])
+    axes.set_xlabel("output tokens per second →")
+    axes.set_ylabel("← energy per output token")
+    if len(front) > 1:
+        xs, ys = [p.rate for p in front], [p.energy_j for p in front]
+        axes.plot(xs, ys, color=ACCENT, linewidth=1.5, alpha=0.55, zorder=1.5)
+    for number, (series, own) in enumerate(_grouped(points)):
+        _scatter(axes, own, number, series)
+    if len(points) <= _WITH_INTERVALS:
+        _intervals(axes, points)
+    for point, offset in _places(front[:_NAMED], left=width > 500):
+        axes.annotate(
+            short(point.name, 30 if width > 500 else 18),
+            (point.rate, point.energy_j),
+            xytext=offset,
+            textcoords="offset points",
+            ha="left" if offset[0] > 0 else "right",
+            va="center",
+            fontsize=10,
+            color=INK,
+        )
+    axes.margins(0.12, 0.12)
+    if len(dict.fromkeys((p.series, p.estimated) for p in points)) > 1:
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, handletextpad=0.2)
+    titles = {f"#{point.key}": _title(point) for point in points}
+    label = "Energy per output token against output tokens per second"
+    return svg(figure, label, salt=f"front{width}", titles=titles)
+
+
+def _grouped(points: Sequence[Point]) -> Iterator[tuple[str, list[Point]]]:
+    for series in dict.fromkeys(point.series for point in points):
+        yield series, [point for point in points if point.series == series]
+
+
+def _scatter(axes: Axes, points: Sequence[Point], number: int, series: str) -> None:
+    """Full marks for what was measured, hollow ones for estimates."""
+    color = SERIES[number % len(SERIES)]
+    for estimated in (False, True):
+        own = [point for point in points if point.estimated is estimated]
+        if own:
+            marks = axes.scatter(
+                [point.rate for point in own],
+                [point.energy_j for point in own],
+                s=34 if len(points) < 100 else 18,
+                marker=MARKERS[number % len(MARKERS)],
+                facecolors=PANEL if estimated else color,
+                edgecolors=color if estimated else PANEL,
+                linewidths=1.6 if estimated else 0.8,
+                label=f"{series}, estimated" if estimated else series,
+                zorder=3,
+            )
+            marks.set_urls([f"#{point.key}" for point in own])
+
+
+def _intervals(axes: Axes, points: Sequence[Point]) -> None:
+    for point in points:
+        if point.low_j is not None and point.high_j is not None:
+            ends = (point.low_j, point.high_j)
+            axes.vlines(point.rate, *ends, color=MUTED, linewidth=1.0, alpha=0.7, zorder=2)
+
+
+def _places(front: Sequence[Point], *, left: bool) -> Iterator[tuple[Point, tuple[float, float]]]:
+    """Where names stand: below and right of a falling front, above and left of the last point."""
+    for index, point in enumerate(front):
+        last = index == len(front) - 1 and index > 0
+        yield point, ((-9.0, -9.0) if last or not left else (9.0, -9.0))
+
+
+def _title(point: Point) -> str:
+    energy = show(point.energy_j, "J") + (" (estimated)" if point.estimated else "")
+    return f"{point.name}\n{show(point.rate, '1/s')}, {energy} per token"
