@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-__all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "checksum", "from_dict", "to_dict"]
+__all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Misfit", "checksum", "from_dict", "to_dict"]
 
 PROTOCOL = 1
 """Version of what host and worker say to each other."""
@@ -20,6 +20,26 @@ OLDEST_PROTOCOL = 1
 """The oldest version that a host still understands."""
 
 _T = TypeVar("_T")
+
+
+class Misfit(ValueError):
+    """Data that aren't what a record holds.
+
+    Attributes:
+        text: what is wrong.
+        where: the way to it from the outermost record: ``windows[2].readings[0].energy_j``.
+    """
+
+    def __init__(self, text: str, where: str = "") -> None:
+        """Say what is wrong, and where."""
+        super().__init__(f"{where}: {text}" if where else text)
+        self.text = text
+        self.where = where
+
+    def below(self, step: str) -> Misfit:
+        """The same, told from one level further out."""
+        dot = "." if self.where and not self.where.startswith("[") else ""
+        return Misfit(self.text, f"{step}{dot}{self.where}")
 
 
 def checksum(data: Any) -> str:
@@ -63,7 +83,7 @@ def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
     """The record that :func:`to_dict` was given.
 
     Raises:
-        ValueError: when a value has another type than its field, or a field is unknown or missing.
+        Misfit: when a value has another type than its field, or a field is unknown or missing.
     """
     kind: Any = cls
     record = _reader(kind)(data)
@@ -72,7 +92,7 @@ def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:
 
 
 _Reader = Callable[[Any], Any]
-"""Makes a value of one type out of plain data; ValueError where it isn't one."""
+"""Makes a value of one type out of plain data; Misfit where it isn't one."""
 
 
 @functools.cache
@@ -83,7 +103,7 @@ def _reader(hint: Any) -> _Reader:
     """
     origin, kinds = typing.get_origin(hint), typing.get_args(hint)
     if origin in {typing.Union, types.UnionType}:
-        return _union([_reader(kind) for kind in kinds], hint)
+        return _union(kinds)
     if dataclasses.is_dataclass(hint):
         return _record(hint)
     if origin is tuple:
@@ -95,8 +115,9 @@ def _reader(hint: Any) -> _Reader:
     return _scalar(hint)
 
 
-def _wrong(hint: Any, value: Any) -> ValueError:
-    return ValueError(f"expected {hint}, got {value!r:.80}")
+def _wrong(hint: Any, value: Any) -> Misfit:
+    name = hint.__name__ if isinstance(hint, type) else hint
+    return Misfit(f"expected {name}, got {value!r:.80}")
 
 
 def _record(cls: Any) -> _Reader:
@@ -109,15 +130,33 @@ def _record(cls: Any) -> _Reader:
         if not readers:
             hints = typing.get_type_hints(cls)
             readers.update({name: _reader(hints[name]) for name in _fields(cls)})
+        values = {}
+        name = ""
         try:
-            return cls(**{key: readers[key](item) for key, item in data.items()})
+            for name, item in data.items():
+                values[name] = readers[name](item)
+            return cls(**values)
+        except Misfit as error:
+            raise error.below(name) from None
         except KeyError:
             unknown = sorted(set(data) - set(readers))
-            raise ValueError(f"{cls.__name__}: unknown fields {unknown}") from None
+            raise Misfit(f"{cls.__name__}: unknown fields {unknown}") from None
         except TypeError as error:
-            raise ValueError(f"{cls.__name__}: {error}") from None
+            # Python's own words begin with the class and its __init__.
+            missing = str(error).replace(f"{cls.__name__}.__init__() ", "")
+            raise Misfit(f"{cls.__name__}: {missing}") from None
 
     return read
+
+
+def _items(every: _Reader, value: Any) -> tuple[Any, ...]:
+    found: list[Any] = []
+    try:
+        for item in value:
+            found.append(every(item))
+    except Misfit as error:
+        raise error.below(f"[{len(found)}]") from None
+    return tuple(found)
 
 
 def _tuple(kinds: tuple[Any, ...], hint: Any) -> _Reader:
@@ -127,7 +166,7 @@ def _tuple(kinds: tuple[Any, ...], hint: Any) -> _Reader:
         def read(value: Any) -> Any:
             if not isinstance(value, (list, tuple)):
                 raise _wrong(hint, value)
-            return tuple(map(every, value))
+            return _items(every, value)
 
         return read
     readers = [_reader(kind) for kind in kinds]
@@ -144,19 +183,36 @@ def _mapping(inner: _Reader, hint: Any) -> _Reader:
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
             raise _wrong(hint, value)
-        return {str(key): inner(item) for key, item in value.items()}
+        found = {}
+        name = ""
+        try:
+            for name, item in value.items():
+                found[str(name)] = inner(item)
+        except Misfit as error:
+            raise error.below(str(name)) from None
+        return found
 
     return read
 
 
-def _union(readers: list[_Reader], hint: Any) -> _Reader:
+def _union(kinds: tuple[Any, ...]) -> _Reader:
+    readers = [_reader(kind) for kind in kinds if kind is not types.NoneType]
+    nothing = types.NoneType in kinds
+    if len(readers) == 1:
+        (only,) = readers
+        # What is wrong within it says more than that it is neither this nor null.
+        return lambda value: None if value is None else only(value)
+
     def read(value: Any) -> Any:
+        if value is None and nothing:
+            return None
         for reader in readers:
             try:
                 return reader(value)
-            except ValueError:
+            except Misfit:
                 continue
-        raise ValueError(f"expected one of {typing.get_args(hint)}, got {value!r:.80}")
+        names = ", ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        raise Misfit(f"expected one of {names}, got {value!r:.80}")
 
     return read
 

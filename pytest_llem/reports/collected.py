@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llem.records import Comparison, Measurement, Summary, Verdict
+from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, References, of_outcomes
@@ -31,7 +31,7 @@ class GateResult:
     verdicts: tuple[Verdict, ...]
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Judgement:
         """``passed``, ``failed`` or ``skipped``."""
         return overall(self.verdicts)
 

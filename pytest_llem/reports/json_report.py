@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_llem.reports.collected import Collected
+from pytest_llem.reports.collected import Collected, ExperimentResult, GateResult
+from pytest_llem.reports.document import (
+    SCHEMA_VERSION,
+    ExperimentReport,
+    GateReport,
+    NotCompared,
+    Report,
+    SkippedPoint,
+)
 from pytest_llem.results.steadiness import too_few
-from pytest_llem.wire import to_dict
+from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["SCHEMA_VERSION", "document"]
-
-SCHEMA_VERSION = 1
+__all__ = ["document"]
 
 
 def document(
     collected: Collected,
     *,
     session: str,
-    environment: dict[str, Any],
+    environment: Mapping[str, Any],
     exit_status: int,
     notices: Sequence[str] = (),
     skipped_points: Sequence[Mapping[str, Any]] = (),
@@ -33,30 +39,46 @@ def document(
         notices: what was said about runners, settings and order.
         skipped_points: points of grids that could not be measured, with reasons.
     """
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "session": session,
-        "exit_status": exit_status,
-        "environment": environment,
-        "measurements": [to_dict(outcome) for outcome in collected.outcomes],
-        "experiments": [
-            {
-                "study": study,
-                "file": file,
-                "experiment": experiment,
-                "config": dict(result.outcomes[0].config) if result.outcomes else None,
-                "cycles": len(result.outcomes),
-                "measured": len(result.measurements),
-                "comparisons": {
-                    metric: {"text": found} if isinstance(found, str) else to_dict(found)
-                    for metric, found in result.comparisons.items()
-                },
-                "doubts": [*too_few(len(result.measurements)), *result.doubts],
-                "statistics": {name: to_dict(s) for name, s in result.summary.items()},
-            }
-            for (study, file, experiment), result in collected.experiments().items()
-        ],
-        "notices": list(notices),
-        "skipped_points": [dict(point) for point in skipped_points],
-        "gates": [{**to_dict(gate), "outcome": gate.outcome} for gate in collected.gates],
-    }
+    report = Report(
+        schema_version=SCHEMA_VERSION,
+        session=session,
+        exit_status=exit_status,
+        environment=environment,
+        measurements=tuple(collected.outcomes),
+        experiments=tuple(
+            _experiment(*key, result) for key, result in collected.experiments().items()
+        ),
+        notices=tuple(notices),
+        skipped_points=tuple(from_dict(SkippedPoint, point) for point in skipped_points),
+        gates=tuple(map(_gate, collected.gates)),
+    )
+    return to_dict(report)
+
+
+def _experiment(study: str, file: str, name: str, result: ExperimentResult) -> ExperimentReport:
+    return ExperimentReport(
+        study=study,
+        file=file,
+        experiment=name,
+        config=dict(result.outcomes[0].config) if result.outcomes else None,
+        cycles=len(result.outcomes),
+        measured=len(result.measurements),
+        comparisons={
+            metric: NotCompared(text=found) if isinstance(found, str) else found
+            for metric, found in result.comparisons.items()
+        },
+        doubts=(*too_few(len(result.measurements)), *result.doubts),
+        statistics=result.summary,
+    )
+
+
+def _gate(gate: GateResult) -> GateReport:
+    return GateReport(
+        study=gate.study,
+        file=gate.file,
+        node=gate.node,
+        experiment=gate.experiment,
+        cycles=gate.cycles,
+        verdicts=gate.verdicts,
+        outcome=gate.outcome,
+    )

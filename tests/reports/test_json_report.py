@@ -9,7 +9,8 @@ from typing import Any
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import Collected
-from pytest_llem.reports.json_report import SCHEMA_VERSION, document
+from pytest_llem.reports.document import SCHEMA_VERSION
+from pytest_llem.reports.json_report import document
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import from_dict
 from tests.builders import gate, measurement, outcome, unmeasured, verdict
@@ -46,6 +47,8 @@ def test_a_session_is_described() -> None:
         "notices",
         "skipped_points",
         "gates",
+        "redacted",
+        "extra",
     ]
     assert found["schema_version"] == SCHEMA_VERSION
     assert (found["session"], found["exit_status"]) == ("2026", 1)
