@@ -224,8 +224,16 @@ TIMING = {"submitted_s": 0.0, "token_s": [1.0], "input_tokens": 1, "output_token
         (Experiment, {"model": "m", "options": []}, r"got \[\]"),
         (Experiment, {"model": None}, "got None"),
         (Verdict, {**to_dict(verdict()), "outcome": "maybe"}, "got 'maybe'"),
-        (Measurement, {**to_dict(measurement()), "metrics": {"energy_j": 1.0}}, r"^metrics.energy_j: .*1\.0"),
-        (Measurement, {**to_dict(measurement()), "tokens": {"input": 1.5}}, r"^tokens.input: .*got 1\.5"),
+        (
+            Measurement,
+            {**to_dict(measurement()), "metrics": {"energy_j": 1.0}},
+            r"^metrics.energy_j: .*1\.0",
+        ),
+        (
+            Measurement,
+            {**to_dict(measurement()), "tokens": {"input": 1.5}},
+            r"^tokens.input: .*got 1\.5",
+        ),
         (Measurement, {**to_dict(measurement()), "tokens": None}, "got None"),
         (Outcome, {**to_dict(outcome()), "runner": "local"}, "got 'local'"),
     ],

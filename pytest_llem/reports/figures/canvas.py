@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,7 @@ __all__ = [
 
 _P = ParamSpec("_P")
 
-WIDE, NARROW = 760, 340
+WIDE, NARROW = 640, 340
 """Widths in pixels: of a page on a desk, and of one in a hand."""
 
 INK, MUTED, GRID, PANEL = "#010101", "#020202", "#030303", "#040404"
@@ -54,6 +55,8 @@ BANDS = ("#0d0d0d", "#0e0e0e")
 
 MARKERS = ("o", "s", "^", "D", "v")
 """A form for each of the series: colour alone tells nothing to some."""
+
+_SMALL = 500
 
 _THEME = {
     INK: "ink",
@@ -67,14 +70,13 @@ _THEME = {
     **{color: f"band-{i}" for i, color in enumerate(BANDS, 1)},
 }
 _COLOR = re.compile("|".join(_THEME))
-_TEXT_PX = 11.0
+_TEXT_PX = 12.0
 _SVG = "http://www.w3.org/2000/svg"
-_HREF = "{http://www.w3.org/1999/xlink}href"
 _NUMBERS = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "transform", "width", "height"}
 _LONG = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
 _REFERENCE = re.compile(r"#([\w.-]+)")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": _TEXT_PX,
@@ -126,9 +128,10 @@ def themed(draw: Callable[_P, str]) -> Callable[_P, str]:
 def blank(width: int, height: float, *, axes: tuple[int, int] = (1, 1)) -> tuple[Figure, Any]:
     """An empty figure of a size in pixels, and its axes: one, or an array of rows and columns."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    figure = Figure(figsize=(width / 72, height / 72), layout=layout)
     return figure, figure.subplots(*axes)
 
 
@@ -146,8 +149,14 @@ def short(text: str, most: int) -> str:
     return f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
-def value_axis(axis: Any, unit: str, *, values: Sequence[float]) -> bool:
+def value_axis(axis: Any, unit: str, *, values: Sequence[float], width: int = WIDE) -> bool:
     """Tick labels with prefixes (``20 mJ``); logarithmic where values span more than a decade.
+
+    Args:
+        axis: of the figure's axes.
+        unit: of the values.
+        values: all that are drawn; none where the axis is to be linear.
+        width: of the figure in pixels: a narrow one has fewer ticks.
 
     Returns:
         Whether it is logarithmic.
@@ -158,11 +167,12 @@ def value_axis(axis: Any, unit: str, *, values: Sequence[float]) -> bool:
     name = axis.axis_name
     if log:
         getattr(axis.axes, f"set_{name}scale")("log")
-        wide = max(values) > 200 * min(values)
-        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+        decades = math.log10(max(values) / min(values)) * (1 if width > _SMALL else 2)
+        subs = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0, 3.0) if decades < 4 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
         axis.set_minor_formatter(NullFormatter())
     else:
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(5 if width > _SMALL else 4, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
     axis.grid(True)
     axis.set_tick_params(length=0, pad=5)
@@ -173,7 +183,7 @@ def _tick(value: float, unit: str) -> str:
     if unit == "1/s":
         return f"{value:,.0f}" if value >= 10 else f"{value:g}"
     if unit == "%":
-        return f"{value:+g} %" if value else "0"
+        return f"{value:+g} %".replace("-", "\u2212") if value else "0"
     factors = (
         ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
         if unit == "s"
@@ -189,7 +199,9 @@ def _tick(value: float, unit: str) -> str:
 def rows(axes: Axes, names: Sequence[str], *, width: int) -> None:
     """Make the vertical axis one of names, the first on top."""
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [short(name, 34 if width > 500 else 20) for name in names])
+    axes.set_yticks(
+        range(len(names)), [short(name, 34 if width > _SMALL else 18) for name in names]
+    )
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
 
@@ -212,10 +224,12 @@ def svg(figure: Figure, label: str, *, salt: str, titles: Mapping[str, str] | No
     with rc_context({"svg.hashsalt": salt}):
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(text, format="svg", metadata=empty)
-    root = ElementTree.fromstring(text.getvalue())
+    # In a page of HTML neither namespace has to be said.
+    bare = text.getvalue().replace("xlink:href=", "href=").replace(f' xmlns="{_SVG}"', "")
+    root = ElementTree.fromstring(bare)
     for holder in list(root.iter()):
         for child in list(holder):
-            if child.tag in {f"{{{_SVG}}}metadata", f"{{{_SVG}}}style"}:
+            if child.tag in {"metadata", "style"}:
                 holder.remove(child)
     used: set[str] = set()
     for element in root.iter():
@@ -228,8 +242,7 @@ def svg(figure: Figure, label: str, *, salt: str, titles: Mapping[str, str] | No
         root.attrib.pop(name, None)
     root.set("role", "img")
     root.set("aria-label", clean(label))
-    ElementTree.register_namespace("", _SVG)
-    return ElementTree.tostring(root, encoding="unicode").replace("xlink:href", "href")
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _simplify(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
@@ -239,12 +252,12 @@ def _simplify(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
             element.set(name, _LONG.sub(lambda found: f"{float(found[0]):.1f}", value))
         elif name == "style":
             element.set(name, _style(value))
-    if element.tag == f"{{{_SVG}}}a":
+    if element.tag == "a":
         element.attrib.pop("target", None)
-        target = element.get(_HREF, "")
+        target = element.get("href", "")
         element.set("class", "mark")
         if target in titles:
-            title = ElementTree.Element(f"{{{_SVG}}}title")
+            title = ElementTree.Element("title")
             title.text = clean(titles[target])
             element.insert(0, title)
 

@@ -9,9 +9,11 @@ from pytest_llem.reports.figures.canvas import (
     BAD,
     INK,
     MUTED,
+    NARROW,
     SERIES,
     blank,
     rows,
+    short,
     svg,
     themed,
     value_axis,
@@ -27,14 +29,16 @@ class Bar:
     """A metric of an experiment beside earlier sessions.
 
     Attributes:
-        label: experiment and metric.
+        name: of the experiment.
+        metric: in short.
         percent: worse where positive.
         noise_percent: twice the standard error: what is within isn't told from nothing.
         worse: whether a budget is broken beyond noise.
     """
 
     key: str
-    label: str
+    name: str
+    metric: str
     percent: float
     noise_percent: float
     worse: bool = False
@@ -45,8 +49,9 @@ def draw(bars: Sequence[Bar], *, width: int) -> str:
     """The figure, a given number of pixels wide, of the bars in their order."""
     shown = bars[:MOST]
     figure, axes = blank(width, 72 + 24 * len(shown))
-    value_axis(axes.xaxis, "%", values=())
-    rows(axes, [bar.label for bar in shown], width=width)
+    value_axis(axes.xaxis, "%", values=(), width=width)
+    room = 34 if width > NARROW else 18
+    rows(axes, [_label(bar, shown, room) for bar in shown], width=width)
     reach = max(max(abs(b.percent), b.noise_percent) for b in shown) * 1.35 or 1.0
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=MUTED, linewidth=1.2)
@@ -59,14 +64,21 @@ def draw(bars: Sequence[Bar], *, width: int) -> str:
         mark = axes.scatter([bar.percent], [row], s=34, color=color, zorder=3)
         mark.set_urls([f"#{bar.key}"])
         axes.annotate(
-            f"{bar.percent:+.1f} %",
+            f"{bar.percent:+.1f} %".replace("-", "\u2212"),
             (bar.percent, row),
             xytext=(8 if bar.percent >= 0 else -8, 0),
             textcoords="offset points",
             ha="left" if bar.percent >= 0 else "right",
             va="center",
-            fontsize=10,
+            fontsize=11,
             color=BAD if bar.worse else INK,
         )
-    titles = {f"#{bar.key}": bar.label for bar in shown}
+    titles = {f"#{bar.key}": f"{bar.name} {bar.metric}" for bar in shown}
     return svg(figure, "Changes against earlier sessions", salt=f"changes{width}", titles=titles)
+
+
+def _label(bar: Bar, bars: Sequence[Bar], room: int) -> str:
+    """The name, and the metric where they aren't all of one."""
+    if len({other.metric for other in bars}) == 1:
+        return short(bar.name, room)
+    return f"{short(bar.name, room - len(bar.metric) - 3)} · {bar.metric}"

@@ -31,21 +31,19 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     shown = points[:MOST]
     figure, axes = blank(width, 52 + 24 * len(shown))
     ends = [end for p in shown for end in (p.energy_j, p.low_j, p.high_j) if end is not None]
-    log = value_axis(axes.xaxis, "J", values=ends)
+    log = value_axis(axes.xaxis, "J", values=ends, width=width)
     rows(axes, [point.name for point in shown], width=width)
     if not log:
         axes.set_xlim(min(0.0, *ends) * 1.08, max(0.0, *ends) * (1.16 if width > 500 else 1.3))
-    series = list(dict.fromkeys(point.series for point in points))
     for row, point in enumerate(shown):
-        number = series.index(point.series)
-        color = SERIES[number % len(SERIES)]
+        color = SERIES[point.number % len(SERIES)]
         if point.low_j is not None and point.high_j is not None:
             axes.hlines(row, point.low_j, point.high_j, color=color, linewidth=5, alpha=0.28)
         mark = axes.scatter(
             [point.energy_j],
             [row],
             s=38,
-            marker=MARKERS[number % len(MARKERS)],
+            marker=MARKERS[point.number % len(MARKERS)],
             facecolors=PANEL if point.estimated else color,
             edgecolors=color if point.estimated else PANEL,
             linewidths=1.6 if point.estimated else 0.8,
@@ -59,7 +57,7 @@ def draw(points: Sequence[Point], *, width: int) -> str:
             xytext=(8, 0),
             textcoords="offset points",
             va="center",
-            fontsize=10,
+            fontsize=11,
             color=MUTED if point.estimated else INK,
         )
     titles = {f"#{point.key}": point.name for point in shown}

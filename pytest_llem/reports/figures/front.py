@@ -38,6 +38,7 @@ class Point:
     Attributes:
         key: of its row in the page.
         series: what it is coloured by: its backend.
+        number: of that among all of the page, from 0: its colour and form.
         rate: output tokens a second.
         energy_j: per output token.
         low_j: of the interval of that, as ``high_j``; None for a single cycle.
@@ -46,6 +47,7 @@ class Point:
     key: str
     name: str
     series: str
+    number: int
     rate: float
     energy_j: float
     low_j: float | None = None
@@ -72,15 +74,15 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     """The figure, a given number of pixels wide; a legend tells the series where there are some."""
     figure, axes = blank(width, 400 if width > 500 else 330)
     front = pareto(points)
-    value_axis(axes.xaxis, "1/s", values=[point.rate for point in points])
+    value_axis(axes.xaxis, "1/s", values=[point.rate for point in points], width=width)
     value_axis(axes.yaxis, "J", values=[point.energy_j for point in points])
     axes.set_xlabel("output tokens per second →")
     axes.set_ylabel("← energy per output token")
     if len(front) > 1:
         xs, ys = [p.rate for p in front], [p.energy_j for p in front]
         axes.plot(xs, ys, color=ACCENT, linewidth=1.5, alpha=0.55, zorder=1.5)
-    for number, (series, own) in enumerate(_grouped(points)):
-        _scatter(axes, own, number, series)
+    for series in dict.fromkeys(point.series for point in points):
+        _scatter(axes, [point for point in points if point.series == series])
     if len(points) <= _WITH_INTERVALS:
         _intervals(axes, points)
     for point, offset in _places(front[:_NAMED], left=width > 500):
@@ -91,7 +93,7 @@ def draw(points: Sequence[Point], *, width: int) -> str:
             textcoords="offset points",
             ha="left" if offset[0] > 0 else "right",
             va="center",
-            fontsize=10,
+            fontsize=11,
             color=INK,
         )
     axes.margins(0.12, 0.12)
@@ -102,13 +104,9 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     return svg(figure, label, salt=f"front{width}", titles=titles)
 
 
-def _grouped(points: Sequence[Point]) -> Iterator[tuple[str, list[Point]]]:
-    for series in dict.fromkeys(point.series for point in points):
-        yield series, [point for point in points if point.series == series]
-
-
-def _scatter(axes: Axes, points: Sequence[Point], number: int, series: str) -> None:
-    """Full marks for what was measured, hollow ones for estimates."""
+def _scatter(axes: Axes, points: Sequence[Point]) -> None:
+    """The points of one series: full for what was measured, hollow for estimates."""
+    series, number = points[0].series, points[0].number
     color = SERIES[number % len(SERIES)]
     for estimated in (False, True):
         own = [point for point in points if point.estimated is estimated]

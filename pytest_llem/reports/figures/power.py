@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_llem.reports.figures.canvas import (
     ACCENT,
@@ -15,6 +16,9 @@ from pytest_llem.reports.figures.canvas import (
     themed,
     value_axis,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Phase", "Power", "draw"]
 
@@ -54,49 +58,65 @@ class Power:
 
 @themed
 def draw(power: Power, *, width: int, salt: str) -> str:
-    """The figure, a given number of pixels wide."""
+    """The figure, a given number of pixels wide.
+
+    The measured window takes much of it: of what came before as much is shown, of what came after a
+    third.
+    """
     figure, axes = blank(width, _HEIGHT)
-    phases = [phase for phase in power.phases if phase.end_s > phase.start_s]
-    means = [phase.mean_w for phase in phases if phase.mean_w is not None]
     value_axis(axes.yaxis, "W", values=())
-    value_axis(axes.xaxis, "s", values=())
-    start = min((p.start_s for p in phases if p.name != "load"), default=0.0)
-    end = max((phase.end_s for phase in phases), default=1.0)
-    if power.trace:
-        start, end = min(start, power.trace[0][0]), max(end, power.trace[-1][0])
-    top = max([*means, *(watts for _, watts in power.trace), 1e-9]) * 1.18
+    value_axis(axes.xaxis, "s", values=(), width=width)
+    phases = [phase for phase in power.phases if phase.end_s > phase.start_s]
+    long_s = next((p.end_s - p.start_s for p in phases if p.name == "measure"), 1.0)
+    start = max(-1.0 * long_s, min((p.start_s for p in phases if p.name != "load"), default=0.0))
+    end = min(1.35 * long_s, max((phase.end_s for phase in phases), default=long_s))
+    means = [phase.mean_w or 0.0 for phase in phases]
+    top = max([*means, *(watts for _, watts in power.trace), 1e-9]) * 1.2
     axes.set_xlim(start, end)
     axes.set_ylim(0, top)
-    for number, phase in enumerate(phases):
-        if phase.end_s <= start:
-            continue
-        left = max(phase.start_s, start)
-        measured = phase.name == "measure"
-        axes.axvspan(left, phase.end_s, facecolor=BANDS[measured], linewidth=0, zorder=0)
-        if (phase.end_s - left) > 0.055 * len(phase.name) * (end - start) * 130 / width:
-            axes.text(
-                (left + phase.end_s) / 2,
-                top * 0.985,
-                phase.name,
-                ha="center",
-                va="top",
-                fontsize=9,
-                color=INK if measured else MUTED,
-            )
-        if phase.mean_w is not None and (measured or not power.trace):
-            style = (0, (4, 3)) if power.estimated else "-"
-            color = ACCENT if not power.trace else INK
-            thick = 2.2 if not power.trace else 1.2
-            axes.hlines(
-                phase.mean_w, left, phase.end_s, color=color, linewidth=thick, linestyles=style
-            )
-        if number:
-            axes.axvline(left, color=MUTED, linewidth=0.5, alpha=0.4)
+    for phase in phases:
+        left, right = max(phase.start_s, start), min(phase.end_s, end)
+        if right > left:
+            _band(axes, phase, left, right, share=(right - left) / (end - start) * width)
+            _mean(axes, phase, left, right, power)
     if power.idle_w is not None:
         axes.axhline(power.idle_w, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)))
     if power.trace:
         axes.plot(*zip(*thinned(power.trace), strict=True), color=ACCENT, linewidth=1.4)
     return svg(figure, f"Power over time of {power.name}", salt=salt)
+
+
+def _band(axes: Axes, phase: Phase, left: float, right: float, *, share: float) -> None:
+    """The phase's time, and its name where it has room: ``share`` is in pixels."""
+    measured = phase.name == "measure"
+    axes.axvspan(left, right, facecolor=BANDS[measured], linewidth=0, zorder=0)
+    axes.axvline(left, color=MUTED, linewidth=0.5, alpha=0.4)
+    if share > 7.5 * len(phase.name):
+        axes.text(
+            (left + right) / 2,
+            0.98,
+            phase.name,
+            ha="center",
+            va="top",
+            fontsize=9,
+            color=INK if measured else MUTED,
+            transform=axes.get_xaxis_transform(),
+        )
+
+
+def _mean(axes: Axes, phase: Phase, left: float, right: float, power: Power) -> None:
+    """The mean power of a phase; dashed where it is an estimate, thin behind a trace."""
+    if phase.mean_w is None:
+        return
+    traced = bool(power.trace) and phase.name == "measure"
+    axes.hlines(
+        phase.mean_w,
+        left,
+        right,
+        color=INK if traced else ACCENT,
+        linewidth=1.0 if traced else 2.2,
+        linestyles=(0, (4, 3)) if power.estimated else "-",
+    )
 
 
 def thinned(trace: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
