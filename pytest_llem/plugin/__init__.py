@@ -78,7 +78,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return None
 
 
-_CHECKED = ("llem_json", "llem_save", "llem_compare", "llem_compare_fail")
+_CHECKED = (
+    *("llem_json", "llem_html", "llem_markdown", "llem_save"),
+    *("llem_compare", "llem_compare_fail"),
+)
 
 
 class _Gatekeeper:

@@ -47,6 +47,27 @@ def add_options(parser: pytest.Parser) -> None:
         help="Write one JSON document with all measurements, statistics and gates.",
     )
     group.addoption(
+        "--llem-html",
+        dest="llem_html",
+        metavar="PATH",
+        help="Write one HTML page that holds all it shows: verdict, figures, table, how it was"
+        " measured. Needs pytest-llem[html].",
+    )
+    group.addoption(
+        "--llem-markdown",
+        dest="llem_markdown",
+        metavar="PATH",
+        help="Write a summary in Markdown, for a CI job; behind what is there already where PATH is"
+        " that of $GITHUB_STEP_SUMMARY.",
+    )
+    group.addoption(
+        "--llem-redact",
+        dest="llem_redact",
+        action="store_true",
+        default=None,
+        help="Leave names of hosts and users, and paths, out of every report.",
+    )
+    group.addoption(
         "--llem-allow-estimated",
         dest="llem_allow_estimated",
         action="store_true",

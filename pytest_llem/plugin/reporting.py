@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import comparing
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
+from pytest_llem.plugin.outputs import Outputs
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import details, files, json_report, points, terminal
+from pytest_llem.reports import details, json_report, points, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
@@ -55,7 +53,7 @@ class Reporting:
     """The results of a session, and what is written of them."""
 
     def __init__(self, config: pytest.Config) -> None:
-        """Look at the report's path, and at the references, before anything is measured.
+        """Look at where reports go, and at the references, before anything is measured.
 
         Raises:
             pytest.UsageError: when one can't be written, or read.
@@ -67,25 +65,9 @@ class Reporting:
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
-        self._json: Path | None = None
-        self._saved: Path | None = None
         self._references = comparing.references(config)
         comparing.budgets(config)
-        # A session that runs nothing must not write an empty report over a full one.
-        idle = ("collectonly", "setupplan", "llem_plan")
-        if any(getattr(config.option, name, False) for name in idle):
-            return
-        if path := config.getoption("llem_json"):
-            self._json = self._writable("--llem-json", config.invocation_params.dir / path)
-        if saved := comparing.saved_as(config):
-            self._saved = self._writable("--llem-save", saved)
-
-    def _writable(self, option: str, path: Path) -> Path:
-        try:
-            files.check_writable(path)
-        except ResultsError as error:
-            raise pytest.UsageError(f"{option}: {error}") from error
-        return path
+        self._outputs = Outputs(config)
 
     def receive(self, results: dict[str, Any]) -> None:
         """Take outcomes and verdicts of one test, and what its process noticed."""
@@ -132,10 +114,11 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self._json is not None:
-            self._write(session, self._json, "report")
-        if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):
-            self._write(session, self._saved, "saved")
+        if self._outputs.wanted:
+            for line, well in self._outputs.write(self._document(session)):
+                self._said.append(line)
+                if not well:
+                    session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
 
     def _take_lost(self) -> None:
         """Take from the journals what xdist workers measured and didn't live to report."""
@@ -151,7 +134,8 @@ class Reporting:
             name = f"{outcome.experiment} cycle {outcome.cycle}"
             self._said.append(f"{name}: from the journal, its xdist worker was lost")
 
-    def _write(self, session: pytest.Session, path: Path, title: str) -> None:
+    def _document(self, session: pytest.Session) -> dict[str, Any]:
+        """All that reports are made of, as the user's hooks leave it."""
         data = json_report.document(
             self._collected,
             session=self._config.stash[SESSION_NAME],
@@ -164,13 +148,7 @@ class Reporting:
             skipped_points=self._skipped_points,
         )
         self._config.hook.pytest_llem_modify_report(config=self._config, report=data)
-        try:
-            files.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
-        except (ResultsError, ValueError, TypeError) as error:
-            self._said.append(f"the report was not written: {error}; see the journal")
-            session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
-        else:
-            self._said.append(f"{title}: {shown_path(self._config, path)}")
+        return data
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and where everything is."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from pytest_llem.metrics import METRICS, show
+from pytest_llem.metrics import METRICS, PERCENTILES, show
 from pytest_llem.reports import columns, html_figures, methods, points
 from pytest_llem.reports.document import Report
 from pytest_llem.reports.view import MARKS, Row, View
@@ -21,9 +22,9 @@ from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.raw import Series
 from pytest_llem.wire import to_dict
 
-__all__ = ["NEEDS", "page", "wanted"]
+__all__ = ["missing", "page", "wanted"]
 
-NEEDS = ("jinja2", "matplotlib")
+_NEEDS = ("jinja2", "matplotlib")
 """Packages of the extra ``html``."""
 
 _MOST_PROBLEMS = 20
@@ -37,6 +38,15 @@ class _Tile:
     cell: columns.Cell
     unit: str
     row: Row
+
+
+def missing() -> str:
+    """What an HTML report lacks here, and the command that mends it; empty where nothing is."""
+    absent = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
+    if not absent:
+        return ""
+    names = " and ".join(absent)
+    return f'needs {names}; install what it needs with: pip install "pytest-llem[html]"'
 
 
 def wanted(report: Report) -> dict[str, Outcome]:
@@ -63,7 +73,7 @@ def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters.update(
-        words=_words, figure=_figure, confidence=_confidence, missing=_missing, energies=_energies
+        words=_words, figures=_figures, confidence=_confidence, missing=_missing, energies=_energies
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
@@ -111,10 +121,10 @@ def _context(view: View, series: Mapping[str, Series]) -> dict[str, Any]:
         "facts": methods.facts(view),
         "notices": report.notices,
         "skipped": list(points.left_out([to_dict(point) for point in report.skipped_points])),
-        "metrics": view.metrics,
     }
 
 
+_SUFFIXES = ("mean", *PERCENTILES, "max")
 _BEST = {
     "energy/token": ("Least energy per output token", 1),
     "tok/s": ("Most output tokens per second", -1),
@@ -188,17 +198,22 @@ def _words(row: Row) -> str:
     return " ".join(said).lower()
 
 
-def _figure(row: Row, metric: str) -> str:
-    """A metric with its unit, and its interval; empty where there is none."""
-    summary = row.report.statistics.get(metric)
-    if summary is None or summary.median is None:
-        return ""
-    unit = METRICS[metric].unit
-    text = show(summary.median, unit)
-    if summary.n > 1 and summary.low is not None and summary.high is not None:
-        text += f" ({show(summary.low, unit)} to {show(summary.high, unit)})"
-    mark = MARKS.get(summary.quality, ("", ""))[0]
-    return f"{text} {mark}".strip()
+def _figures(row: Row) -> Iterator[tuple[str, str]]:
+    """Metrics that have a value, with unit and interval; the latencies of a family together."""
+    families: dict[str, list[str]] = {}
+    for name, summary in row.report.statistics.items():
+        if summary.median is None or name not in METRICS:
+            continue
+        unit = METRICS[name].unit
+        text = show(summary.median, unit)
+        family, _, suffix = name.removesuffix("_s").rpartition("_")
+        if suffix in _SUFFIXES:
+            families.setdefault(f"{family}_…_s", []).append(f"{suffix} {text}")
+            continue
+        if summary.n > 1 and summary.low is not None and summary.high is not None:
+            text += f" ({show(summary.low, unit)} to {show(summary.high, unit)})"
+        yield name, f"{text} {MARKS.get(summary.quality, ('', ''))[0]}".strip()
+    yield from ((family, " · ".join(texts)) for family, texts in families.items())
 
 
 def _confidence(row: Row) -> str:

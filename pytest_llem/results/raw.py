@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.records import Measurement
+from pytest_llem.results.outcome import Outcome
 
-__all__ = ["Series", "read"]
+__all__ = ["Series", "find", "read", "read_all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,20 @@ class Series:
         return tuple(found)
 
 
+def find(session: str, around: Sequence[Path]) -> Path | None:
+    """The directory of a session's results; None where it isn't near.
+
+    Args:
+        session: its name.
+        around: folders that may be it, hold it, or hold the results of all sessions.
+    """
+    for folder in around:
+        for place in (folder / session, folder / "results" / session, folder):
+            if (place / "raw").is_dir() and (place != folder or folder.name == session):
+                return place
+    return None
+
+
 def read(path: Path, measurement: Measurement) -> Series | None:
     """The series of a side file; None where it can't be read.
 
@@ -60,6 +75,22 @@ def read(path: Path, measurement: Measurement) -> Series | None:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def read_all(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, Series]:
+    """The series of some measurements, by the same keys, as far as they are there.
+
+    Args:
+        outcomes: of a session.
+        folder: of the session's results.
+    """
+    found = {}
+    for key, outcome in outcomes.items():
+        if outcome.raw and outcome.measurement:
+            series = read(folder / outcome.raw, outcome.measurement)
+            if series is not None:
+                found[key] = series
+    return found
 
 
 def _ttft(requests: Sequence[Mapping[str, Any]]) -> Iterator[float]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from typing import TYPE_CHECKING
+
 from pytest_llem.metrics import show
 from pytest_llem.reports.figures.canvas import (
     INK,
     MARKERS,
     MUTED,
+    NARROW,
     PANEL,
     SERIES,
     blank,
@@ -19,9 +22,12 @@ from pytest_llem.reports.figures.canvas import (
 )
 from pytest_llem.reports.figures.front import Point
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["MOST", "draw"]
 
-MOST = 40
+MOST = 30
 """Rows that the figure has at most."""
 
 
@@ -34,7 +40,7 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     log = value_axis(axes.xaxis, "J", values=ends, width=width)
     rows(axes, [point.name for point in shown], width=width)
     if not log:
-        axes.set_xlim(min(0.0, *ends) * 1.08, max(0.0, *ends) * (1.16 if width > 500 else 1.3))
+        _limits(axes, min(ends), max(ends), room=0.2 if width > NARROW else 0.45)
     for row, point in enumerate(shown):
         color = SERIES[point.number % len(SERIES)]
         if point.low_j is not None and point.high_j is not None:
@@ -62,3 +68,15 @@ def draw(points: Sequence[Point], *, width: int) -> str:
         )
     titles = {f"#{point.key}": point.name for point in shown}
     return svg(figure, "Energy per output token", salt=f"energies{width}", titles=titles)
+
+
+def _limits(axes: Axes, least: float, greatest: float, *, room: float) -> None:
+    """From 0 where that leaves the points apart; else from below the least, which are positions.
+
+    ``room`` is for the figure's number, to the right of the greatest.
+    """
+    start = (
+        0.0 if 0 <= least < 0.4 * greatest else min(least, greatest) - 0.15 * abs(greatest - least)
+    )
+    span = (greatest - start) or abs(greatest) or 1.0
+    axes.set_xlim(start - 0.03 * span, greatest + room * span)

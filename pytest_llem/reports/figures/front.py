@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Point", "draw", "pareto"]
 
-_NAMED = 8
 _WITH_INTERVALS = 60
 """More points than that, and their intervals are a thicket."""
 
@@ -85,7 +84,8 @@ def draw(points: Sequence[Point], *, width: int) -> str:
         _scatter(axes, [point for point in points if point.series == series])
     if len(points) <= _WITH_INTERVALS:
         _intervals(axes, points)
-    for point, offset in _places(front[:_NAMED], left=width > 500):
+    axes.margins(0.12, 0.12)
+    for point, offset in _places(axes, front, width=width):
         axes.annotate(
             short(point.name, 30 if width > 500 else 18),
             (point.rate, point.energy_j),
@@ -96,7 +96,6 @@ def draw(points: Sequence[Point], *, width: int) -> str:
             fontsize=11,
             color=INK,
         )
-    axes.margins(0.12, 0.12)
     if len(dict.fromkeys((p.series, p.estimated) for p in points)) > 1:
         figure.legend(loc="outside upper left", ncols=3, frameon=False, handletextpad=0.2)
     titles = {f"#{point.key}": _title(point) for point in points}
@@ -132,11 +131,22 @@ def _intervals(axes: Axes, points: Sequence[Point]) -> None:
             axes.vlines(point.rate, *ends, color=MUTED, linewidth=1.0, alpha=0.7, zorder=2)
 
 
-def _places(front: Sequence[Point], *, left: bool) -> Iterator[tuple[Point, tuple[float, float]]]:
-    """Where names stand: below and right of a falling front, above and left of the last point."""
-    for index, point in enumerate(front):
-        last = index == len(front) - 1 and index > 0
-        yield point, ((-9.0, -9.0) if last or not left else (9.0, -9.0))
+def _places(
+    axes: Axes, front: Sequence[Point], *, width: int
+) -> Iterator[tuple[Point, tuple[float, float]]]:
+    """Which points have a name, and where: below them, on the side that has room.
+
+    A name that would lie on another one is left out; it is there beside the mouse.
+    """
+    axes.autoscale_view()
+    taken: list[tuple[float, float]] = []
+    for point in front:
+        at = axes.transScale.transform((point.rate, point.energy_j))
+        across, up = axes.transLimits.transform(at)
+        x, y = across * width * 0.85, up * 300
+        if all(abs(x - left) > 130 or abs(y - low) > 13 for left, low in taken):
+            taken.append((x, y))
+            yield point, ((9.0, -9.0) if across < 0.55 else (-9.0, -9.0))
 
 
 def _title(point: Point) -> str:

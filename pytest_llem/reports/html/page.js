@@ -62,6 +62,7 @@ if (table) {
 const open = () => {
   const target = location.hash && document.getElementById(location.hash.slice(1));
   if (target instanceof HTMLDetailsElement) {
+    target.classList.remove("off");
     target.open = true;
     target.scrollIntoView();
   }
