@@ -156,7 +156,8 @@ def bare(asked: list[dict[str, Any]]) -> list[str]:
 def by_optimum(python: str, folder: str, launches: int, iterations: int) -> list[str]:
     """Run the study with the peer."""
     script = str(ROOT / "perf" / "study_optimum.py")
-    called([python, script, folder, str(launches), str(iterations)], shapes())
+    # It writes a log to where it is started.
+    called([python, script, folder, str(launches), str(iterations)], shapes(), cwd=folder)
     return []
 
 
@@ -179,7 +180,10 @@ def ways(optimum: str | None, folder: str) -> dict[str, Callable[[], list[str]]]
     }
     if optimum is not None:
         saved = str(Path(folder, "model"))
-        called([optimum, str(ROOT / "perf" / "study_optimum.py"), str(MODEL), "--save", saved])
+        called(
+            [optimum, str(ROOT / "perf" / "study_optimum.py"), str(MODEL), "--save", saved],
+            cwd=folder,
+        )
         found[PEERS[0]] = lambda: by_optimum(optimum, saved, CYCLES, 1)
         found[PEERS[1]] = lambda: by_optimum(optimum, saved, 1, CYCLES)
     return found

@@ -28,6 +28,7 @@ from pytest_llem.rules import (
 )
 
 __all__ = [
+    "BUILT_FROM",
     "DECODING",
     "NOT_IN_DIGEST",
     "Concurrency",
@@ -237,6 +238,23 @@ class Experiment:
         """Devices it computes on, as asked for."""
         return self.gpus or self.tensor_parallel * self.pipeline_parallel
 
+
+BUILT_FROM = (
+    "backend",
+    "model",
+    "revision",
+    "weights",
+    "dtype",
+    "device",
+    "devices",
+    "tensor_parallel",
+    "pipeline_parallel",
+    "options",
+    "env",
+)
+"""What every engine may be built from; random weights are drawn with the seed, too.
+
+Measurements that share these may share an engine."""
 
 NOT_IN_DIGEST = frozenset(
     {

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llem.meters.glance import Glance
 from pytest_llem.meters.lines import Lines
 from pytest_llem.meters.power_ticks import Tick
 
@@ -98,6 +99,7 @@ class Trace:
         self.reasons: tuple[str, ...] = ()
         self.cpu_s: float | None = None
         self._settings = {"uuids": list(uuids), "hz": hz, "ticks": ticks}
+        self._glance = Glance()
         self._process: subprocess.Popen[bytes] | None = None
         self._greeted = False
         self._lines = Lines()
@@ -109,12 +111,17 @@ class Trace:
 
     def start(self) -> None:
         """Start the process, and don't wait for it: importing takes it some time."""
-        settings = json.dumps({**self._settings, "parent": os.getpid()})
+        handle = self._glance.handle
+        settings = json.dumps({**self._settings, "parent": os.getpid(), "glance": handle})
         # Isolated and without site: what may be imported is handed over.
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(sys.path), settings]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=() if handle is None else (handle,),
             )
         except (OSError, ValueError) as error:
             self._fail(f"the process of the power trace can't be started: {error}")
@@ -132,6 +139,11 @@ class Trace:
     def off(self) -> None:
         """Sample no more; what was sampled is kept."""
         self._switch("off")
+
+    @property
+    def power_w(self) -> float | None:
+        """Of all its GPUs at the latest sample; None while there is none. Asks nobody."""
+        return self._glance.power_w
 
     def samples(self, from_s: float, to_s: float) -> tuple[Sample, ...]:
         """What was sampled between two times of the monotonic clock; nothing where it failed."""
@@ -157,6 +169,7 @@ class Trace:
     def close(self) -> None:
         """End the process."""
         process, self._process = self._process, None
+        self._glance.close()
         if process is None:
             return
         for pipe in (process.stdin, process.stdout):

@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_llem.meters import glance
 from pytest_llem.meters.power_ticks import Tick, TickFinder
 from pytest_llem.nvml import (
     CLOCK_SM,
@@ -90,8 +91,12 @@ class Sampler(_Loop):
         reasons: for each GPU why something could not be read, the latest.
     """
 
-    def __init__(self, boards: Boards, hz: float) -> None:
-        """Find out what the GPUs can tell, and begin switched off."""
+    def __init__(self, boards: Boards, hz: float, glance: int | None = None) -> None:
+        """Find out what the GPUs can tell, and begin switched off.
+
+        ``glance`` is where the latest power of all of them is written.
+        """
+        self._glance = glance
         self.samples: list[tuple[Any, ...]] = []
         self.reasons: list[str] = ["" for _ in boards.handles]
         self._boards = boards
@@ -123,6 +128,7 @@ class Sampler(_Loop):
             # A round that took longer than a period isn't made up for.
             due_s = max(due_s + self._period_s, time.monotonic())
             if not self._pause(due_s - time.monotonic()):
+                self._show(None)
                 return
 
     def _sample(self) -> None:
@@ -132,6 +138,12 @@ class Sampler(_Loop):
         for gpu, handle in enumerate(self._boards.handles):
             self.samples.append((self._round, gpu, *self._ask(gpu, handle)))
         self._round += 1
+        latest = [row[3] for row in self.samples[-len(self._boards.handles) :]]
+        self._show(None if None in latest else sum(latest))
+
+    def _show(self, power_w: float | None) -> None:
+        if self._glance is not None:
+            glance.write(self._glance, power_w)
 
     def _ask(self, gpu: int, handle: object) -> tuple[Any, ...]:
         library = self._boards.library
@@ -210,7 +222,7 @@ class _Program:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         boards = Boards(settings["uuids"])
         hz = settings["hz"]
-        self._sampler = None if hz is None else Sampler(boards, hz)
+        self._sampler = None if hz is None else Sampler(boards, hz, settings["glance"])
         self._watchers = (
             [Watcher(boards, handle) for handle in boards.handles] if settings["ticks"] else []
         )
@@ -258,7 +270,8 @@ def main(settings: Mapping[str, Any]) -> None:
 
     Args:
         settings: ``uuids`` of the GPUs, ``hz`` of the samples (None for none), whether to watch
-            ``ticks``, and ``parent``, the process id of whoever started it.
+            ``ticks``, ``parent``, the process id of whoever started it, and ``glance``, a
+            descriptor for the power of the moment, or None.
     """
     # A terminal's Ctrl-C is for pytest, which then tells all others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -13,6 +13,7 @@ import pytest
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.experiment import Experiment
+from pytest_llem.metrics import show
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
 
@@ -23,11 +24,13 @@ _MIN_ROOM = 20
 
 
 def describe(experiment: Experiment, cycle: int, progress: Progress) -> str:
-    """A line about a measurement: name, phase, requests done, seconds gone and left."""
+    """A line about a measurement: name, phase, requests done, seconds gone, power, seconds left."""
     parts = [f"{experiment.id} c{cycle}", progress.phase]
     if progress.total:
         parts.append(f"{progress.done}/{progress.total}")
     parts.append(f"{progress.elapsed_s:.0f} s")
+    if progress.power_w is not None:
+        parts.append(show(progress.power_w, "W"))
     left_s = _left_s(experiment, progress)
     if left_s is not None:
         parts.append(f"{left_s:.0f} s left")

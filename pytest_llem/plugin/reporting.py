@@ -14,6 +14,7 @@ from pytest_llem.plugin.outputs import Outputs
 from pytest_llem.plugin.session import results_folder
 from pytest_llem.reports import details, json_report, points, terminal
 from pytest_llem.reports.collected import Collected, GateResult
+from pytest_llem.reports.table import Line
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
@@ -151,17 +152,23 @@ class Reporting:
         return data
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The table, and where everything is."""
-        table = list(terminal.lines(self._collected)) if self._outcomes or self._gates else []
-        if self._config.getoption("verbose") > 0:
-            table += details.lines(self._collected)
+        """The table, and where everything is; as wide as a terminal is, and whole in a file."""
+        verbose = self._config.getoption("verbose")
+        width = self._config.get_terminal_writer().fullwidth if terminalreporter.isatty else None
+        found: list[Line] = []
+        if self._outcomes or self._gates:
+            found += terminal.lines(self._collected, width, brief=verbose < 0)
+        if verbose > 0:
+            found += map(Line, details.lines(self._collected))
         if (folder := results_folder(self._config)).exists():
             self._said.append(f"results: {shown_path(self._config, folder)}")
         late = [line for line in self._notices if line not in self._shown]
         if self._distributed:
             late += list(points.left_out(self._skipped_points))
-        if not table and not self._said and not late:
+        found += map(Line, (*late, *self._said))
+        if not found:
             return
         terminalreporter.section("llem")
-        for line in (*table, *late, *self._said):
-            terminalreporter.line(line)
+        for line in found:
+            for part in terminal.wrapped(line, width):
+                terminalreporter.line(part.text, **({part.style: True} if part.style else {}))

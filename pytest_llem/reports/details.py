@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pytest_llem.metrics import show
 from pytest_llem.records import Measurement
 from pytest_llem.reports.collected import Collected
+from pytest_llem.results.statistics import summarise
 
 __all__ = ["lines"]
 
@@ -16,10 +17,27 @@ def lines(collected: Collected) -> Iterator[str]:
     """Lines below the table, for those who ask for more."""
     for (_, _, name), result in collected.experiments().items():
         if measurements := result.measurements:
+            if energy := _energy(measurements):
+                yield f"{name}: energy: {energy}"
             if prompts := _prompts(measurements[-1]):
                 yield f"{name}: prompts: {prompts}"
             if model := list(_model(measurements)):
                 yield f"{name}: model: {', '.join(model)}"
+
+
+def _energy(measurements: Sequence[Measurement]) -> str:
+    """Of a run of the workload; in watt hours, too, which bills are in."""
+    summary = summarise(measurements)
+    energy, duration, power = (
+        summary[name].median for name in ("energy_j", "duration_s", "power_mean_w")
+    )
+    if energy is None or duration is None or power is None:
+        return ""
+    estimate = " est." if summary["energy_j"].quality == "estimated" else ""
+    return (
+        f"{show(energy, 'J')}{estimate} ({show(energy / 3600, 'Wh')}) in {show(duration, 's')},"
+        f" {show(power, 'W')}"
+    )
 
 
 def _prompts(measurement: Measurement) -> str:

@@ -1,63 +1,94 @@
-"""The table that a person reads after the run."""
+"""What a person reads after the run: tables, then what needs saying below them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_llem.metrics import METRICS, show
-from pytest_llem.records import Summary
 from pytest_llem.reports.collected import Collected, ExperimentResult
+from pytest_llem.reports.table import Legend, Line, table
 
-__all__ = ["lines"]
-
-_COLUMNS = {
-    "tok/s": "output_tokens_per_s",
-    "energy/token": "energy_per_output_token_j",
-    "TTFT p50": "ttft_p50_s",
-    "TPOT p50": "tpot_p50_s",
-}
-"""Heading to metric; each shows the median of the cycles."""
-
-
-_MARKS = {
-    "estimated": ("est.", "estimated, not measured"),
-    "short": ("short", "the measured window is short for the meter"),
-    "degraded": ("degr.", "a degraded reading"),
-}
-"""Quality to the word that stands behind a figure of that quality, and what it means."""
-
+__all__ = ["Line", "lines", "wrapped"]
 
 _MANY = 3
 """Rows without a figure that a line stands for."""
 
 
-def lines(collected: Collected) -> Iterator[str]:
-    """A table for each study, then what needs saying below it."""
-    notes: dict[str, None] = {}
+def lines(collected: Collected, width: int | None = None, *, brief: bool = False) -> Iterator[Line]:
+    """A table for each study, then what needs saying below it.
+
+    Args:
+        collected: of a session.
+        width: of the terminal, which tables keep to; None for any.
+        brief: count what is to be said of single experiments, and leave it out; not of gates.
+    """
+    legend = Legend()
     skipped: list[str] = []
     experiments = collected.experiments()
     for study, file in dict.fromkeys(key[:2] for key in experiments):
-        own = [result for key, result in experiments.items() if key[:2] == (study, file)]
-        if reason := _skipped(own):
+        own = {key[2]: result for key, result in experiments.items() if key[:2] == (study, file)}
+        if reason := _skipped(list(own.values())):
             skipped.append(f"{file}: all {len(own)} experiments skipped: {reason}")
             continue
-        rows = [["experiment", "cycles", *_COLUMNS, "gate"]]
-        for (s, f, name), result in experiments.items():
-            if (s, f) == (study, file):
-                rows.append(_row(name, result, notes))
-        yield f"{study} ({file}){_workers(own)}"
-        yield from _table(rows)
-        yield ""
-    yield from skipped
-    for (_, _, name), result in experiments.items():
+        yield Line(f"{study} ({file}){_workers(own.values())}", "bold")
+        yield from table(own, legend, width)
+        yield Line("")
+    yield from map(Line, skipped)
+    yield from _judged(collected)
+    yield from map(Line, legend.texts(width))
+    doubtful = list(dict.fromkeys(_doubtful(collected)))
+    if brief and doubtful:
+        yield Line(f"{len(doubtful)} warnings: run without -q to read them", "yellow")
+    else:
+        yield from (Line(text, "yellow") for text in _remedies_once(doubtful))
+
+
+def wrapped(found: Line, width: int | None) -> list[Line]:
+    """A line in as many as it takes, those after the first set in; for a terminal that wide."""
+    if width is None or len(found.text) <= width:
+        return [found]
+    parts = textwrap.wrap(
+        found.text,
+        width,
+        subsequent_indent="    ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [Line(part, found.style) for part in parts]
+
+
+def _judged(collected: Collected) -> Iterator[Line]:
+    """What was compared, and what gates have to say beyond that all is well."""
+    for (_, _, name), result in collected.experiments().items():
         for metric, found in result.comparisons.items():
-            yield f"{name}: {metric}: {found if isinstance(found, str) else found.text}"
+            yield Line(f"{name}: {metric}: {found if isinstance(found, str) else found.text}")
     for gate in collected.gates:
         for verdict in gate.verdicts:
             doubtful = "within noise" in verdict.reason or verdict.quality != "ok"
             if verdict.outcome != "passed" or doubtful or verdict.comparison:
-                yield f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}"
-    yield from notes
+                style = "red" if verdict.outcome == "failed" else ""
+                yield Line(f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}", style)
+
+
+def _doubtful(collected: Collected) -> Iterator[str]:
+    """What speaks against figures, each with what to do about it."""
+    for (_, _, name), result in collected.experiments().items():
+        for measurement in result.measurements:
+            yield from (f"{name}: integrity: {problem}" for problem in measurement.integrity)
+            yield from (f"{name}: warning: {text}" for text in measurement.warnings)
+        yield from (f"{name}: {text}" for text in result.doubts)
+        for earlier in result.replaced:
+            cause = earlier.failure.message if earlier.failure else earlier.skipped or "measured"
+            yield f"{name}: c{earlier.cycle}: the last try counts; one before: {cause}"
+
+
+def _remedies_once(texts: Sequence[str]) -> Iterator[str]:
+    """Of lines in a row that end in the same advice, only the last gives it."""
+    for text, following in itertools.zip_longest(texts, texts[1:]):
+        what, _, advice = text.partition("; ")
+        same = following is not None and advice and following.partition("; ")[2] == advice
+        yield what if same else text
 
 
 def _skipped(results: Sequence[ExperimentResult]) -> str:
@@ -73,48 +104,8 @@ def _skipped(results: Sequence[ExperimentResult]) -> str:
     return first if len(set(reasons)) == 1 else f"{first}, and other reasons (-rs)"
 
 
-def _workers(results: Sequence[ExperimentResult]) -> str:
+def _workers(results: Iterable[ExperimentResult]) -> str:
     """How a study's workers came to be, where they weren't all new processes."""
     found = [m.testbed.get("worker", "fresh") for each in results for m in each.measurements]
     modes = dict.fromkeys(map(str, found))
     return "" if modes.keys() <= {"fresh"} else f", worker: {', '.join(modes)}"
-
-
-def _row(name: str, result: ExperimentResult, notes: dict[str, None]) -> list[str]:
-    summary = result.summary
-    cells = [_cell(metric, summary.get(metric), notes) for metric in _COLUMNS.values()]
-    for measurement in result.measurements:
-        for problem in measurement.integrity:
-            notes[f"{name}: integrity: {problem}"] = None
-        notes.update({f"{name}: warning: {text}": None for text in measurement.warnings})
-    notes.update({f"{name}: {text}": None for text in result.doubts})
-    for earlier in result.replaced:
-        cause = earlier.failure.message if earlier.failure else earlier.skipped or "measured"
-        notes[f"{name}: c{earlier.cycle}: the last try counts; one before: {cause}"] = None
-    gate = result.gate.outcome if result.gate else "-"
-    return [name, f"{len(result.measurements)}/{len(result.outcomes)}", *cells, gate]
-
-
-def _cell(metric: str, summary: Summary | None, notes: dict[str, None]) -> str:
-    if summary is None:
-        return "-"
-    if summary.median is None:
-        notes[f"n/a: {metric}: {summary.reason}"] = None
-        return "n/a"
-    text = show(summary.median, METRICS[metric].unit)
-    if METRICS[metric].unit == "1/s":
-        text = text.removesuffix("/s")
-    if summary.quality in _MARKS:
-        mark, meaning = _MARKS[summary.quality]
-        notes[f"{mark} = {meaning}: {summary.reason}"] = None
-        text += f" {mark}"
-    return text
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns as wide as their content; the first to the left, figures to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        yield "  ".join(cells).rstrip()

@@ -41,12 +41,14 @@ class Progress:
         phase: ``start wait load idle warmup pilot measure prefill close``.
         elapsed_s: since the phase began.
         done: requests finished, of ``total``; both 0 where nothing is counted.
+        power_w: of the experiment's GPUs a moment ago; None where it isn't known.
     """
 
     phase: str
     elapsed_s: float
     done: int = 0
     total: int = 0
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,7 @@ class Worker:
         self._phase = "start"
         self._begun = self._clock()
         self._counts = (0, 0)
+        self._power_w: float | None = None
         self._requested = self._kept = False
         self._limit_s = patience.hello_s
         self._deadline = self._begun + patience.hello_s
@@ -222,6 +225,8 @@ class Worker:
         elif kind == "progress":
             done, total = frame.get("done"), frame.get("total")
             self._counts = (done, total) if type(done) is type(total) is int else (0, 0)
+            power_w = frame.get("power_w")
+            self._power_w = power_w if type(power_w) is float else None
         elif kind == "series" and isinstance(frame.get("requests"), list):
             self._listener.series(frame["requests"])
         elif kind == "series" and isinstance(frame.get("trace"), list):
@@ -241,7 +246,13 @@ class Worker:
         done, total = self._counts
         elapsed_s = self._clock() - self._begun
         self._listener.progress(
-            Progress(phase=self._phase, elapsed_s=elapsed_s, done=done, total=total)
+            Progress(
+                phase=self._phase,
+                elapsed_s=elapsed_s,
+                done=done,
+                total=total,
+                power_w=self._power_w,
+            )
         )
 
     def _allow(self, seconds: float) -> None:
@@ -259,7 +270,7 @@ class Worker:
             self._allow(self._experiment.timeout_s)
         self._phase = phase
         self._begun = self._clock()
-        self._counts = (0, 0)
+        self._counts, self._power_w = (0, 0), None
 
     def _next(self) -> dict[str, Any]:
         """The next frame; the failure when there is none in time."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.demands import RunnerSpec
-from pytest_llem.experiment import NOT_IN_DIGEST, Experiment
+from pytest_llem.experiment import BUILT_FROM, NOT_IN_DIGEST, Experiment
 from pytest_llem.extensions import abilities
 from pytest_llem.prompt_file import SYNTHETIC
 from pytest_llem.wire import to_dict
@@ -103,21 +103,15 @@ def engine_key(experiment: Experiment, runner: RunnerSpec) -> Hashable:
     """
     able = abilities(experiment.backend)
     return (
-        experiment.backend,
-        experiment.model,
-        experiment.revision,
-        experiment.weights,
-        experiment.dtype,
-        experiment.device,
-        experiment.devices,
-        experiment.tensor_parallel,
-        experiment.pipeline_parallel,
-        json.dumps([experiment.options, experiment.env], sort_keys=True),
-        # Random weights are drawn with it.
+        *(_hashable(getattr(experiment, name)) for name in BUILT_FROM),
         experiment.seed if experiment.weights == "random" else None,
         runner.value,
         *(repr(getattr(experiment, name)) for name in sorted(able.built_from if able else ())),
     )
+
+
+def _hashable(value: Any) -> Hashable:
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
 
 
 def digest(experiment: Experiment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import itertools
 import math
@@ -10,10 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pytest_llem.experiment import Concurrency, Decoding
+from pytest_llem.experiment import BUILT_FROM, Concurrency, Decoding
 from pytest_llem.extensions import Completion
 from pytest_llem.testing.promises import Book, Promise
-from pytest_llem.testing.trial import BackendTrial, Run, left_over
+from pytest_llem.testing.trial import BackendTrial, Run, Watched, left_over
 
 __all__ = ["PROMISES"]
 
@@ -175,6 +176,26 @@ def _fresh(trial: BackendTrial) -> Iterator[str]:
     cached = [completion.cached_tokens for completion in run.completions]
     if any(cached):
         yield f"prompts that it had seen before had {cached} tokens in a cache"
+
+
+@_book.promise("kept", "it looks only at what all measurements share that one engine is kept for")
+def _kept(trial: BackendTrial) -> Iterator[str]:
+    engine = trial.load()
+    trial.run()
+    asked = Watched.of(trial.experiment)
+    if prepare := getattr(engine, "prepare", None):
+        prepare(asked)
+    shared = {*BUILT_FROM, *trial.backend.abilities.built_from, *asked.seen, "id"}
+    if trial.experiment.weights == "random":
+        shared.add("seed")
+    seen = trial.loaded_with.seen
+    if seen.issuperset(field.name for field in dataclasses.fields(trial.experiment)):
+        return  # it made a copy of all, and what it reads of that isn't known
+    if others := seen - shared:
+        yield (
+            f"it reads {', '.join(sorted(others))}; name it in abilities.built_from, or read it in"
+            " prepare(experiment), too"
+        )
 
 
 @_book.promise("memory", "peak_memory_bytes() is a number of bytes, or None; it can be reset")

@@ -20,7 +20,7 @@ from pytest_llem.extensions import BACKENDS, Backend, Completion, Engine, Worklo
 from pytest_llem.testing.promises import NotTried
 from pytest_llem.worker.workload import synthetic
 
-__all__ = ["TINY_MODEL", "BackendTrial", "Run", "left_over"]
+__all__ = ["TINY_MODEL", "BackendTrial", "Run", "Watched", "left_over"]
 
 TINY_MODEL = Path(__file__).parents[1] / "cli" / "templates" / "models" / "tiny-llama"
 """A directory with the config.json of a small model, for ``weights: random``."""
@@ -87,6 +87,31 @@ def left_over() -> set[str]:
     return found
 
 
+class Watched(Experiment):
+    """An experiment that notes which of its fields are read: in ``seen``.
+
+    A copy of it is watched no longer.
+    """
+
+    @classmethod
+    def of(cls, plain: Experiment) -> Watched:
+        """In the place of an experiment."""
+        fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+        made = cls(**fields)
+        vars(made).update(seen=set(), plain=plain)
+        return made
+
+    def __getattribute__(self, name: str) -> Any:
+        """A property counts, and what it reads by itself doesn't."""
+        own: dict[str, Any] = object.__getattribute__(self, "__dict__")
+        if name.startswith("__") or "plain" not in own:
+            return object.__getattribute__(self, name)
+        if name == "seen":
+            return own[name]
+        own["seen"].add(name)
+        return getattr(own["plain"], name)
+
+
 class BackendTrial:
     """A backend, and an engine that is loaded when it is needed and shared by the promises.
 
@@ -97,6 +122,7 @@ class BackendTrial:
         option: name of an option that the engine has.
         patience_s: time for what was told to end, to end.
         before_load: what was there before the first engine.
+        loaded_with: the experiment of the engine that is loaded; it knows what was read of it.
     """
 
     def __init__(
@@ -127,6 +153,7 @@ class BackendTrial:
         self.option = option
         self.patience_s = patience_s
         self.before_load: set[str] = set()
+        self.loaded_with = Watched.of(self.experiment)
         self._engine: Engine | None = None
         self._loaded = False
         self._first: list[tuple[int, ...]] | None = None
@@ -157,7 +184,8 @@ class BackendTrial:
                 self.before_load, self._loaded = left_over(), True
             try:
                 self.backend.preload()
-                self._engine = self.backend.load(self.experiment)
+                self.loaded_with = Watched.of(self.experiment)
+                self._engine = self.backend.load(self.loaded_with)
             except Exception as error:
                 self._failed = error
                 raise

@@ -116,6 +116,10 @@ class Conditions(Surroundings):
             rows=tuple(power_trace.rows(samples, self._gpus)),
         )
 
+    def power_w(self) -> float | None:
+        """Of this moment, as the trace saw it; it asks no device."""
+        return None if self._trace is None else self._trace.power_w
+
     def testbed(self) -> dict[str, Any]:
         """What makes two hosts comparable as to their GPUs; empty for other devices."""
         state = self._before if self._before.gpus else self._after

@@ -120,7 +120,7 @@ class _Taken:
         self._facts = held.facts
         self._rest.settle(phases)
         self._warmed, self._warnings = _warm_up(experiment, engine, held.facts.vocab_size, phases)
-        bench = Bench(experiment, engine, held.facts, held.missing, phases, self._emit, loaded_s)
+        bench = Bench(experiment, engine, held.facts, held.missing, phases, self._tell, loaded_s)
         with self._surroundings.around():
             self._runs = run(bench)
         self._testbed = testbed(held.facts.device, held.meters)
@@ -128,6 +128,11 @@ class _Taken:
         self._about = held.about()
         if not keep:
             held.close(phases)
+
+    def _tell(self, frame: str, **fields: Any) -> None:
+        """Send a frame; progress with the power of this moment."""
+        power_w = self._surroundings.power_w() if frame == "progress" else None
+        self._emit(frame, **fields, **({} if power_w is None else {"power_w": power_w}))
 
     def measurement(self, digest: str, cycle: int) -> Measurement:
         """What came of it; the raw series are sent ahead."""

@@ -53,6 +53,10 @@ class Surroundings:
         """What there is to report of the measured window."""
         return Observed()
 
+    def power_w(self) -> float | None:
+        """Of this moment, for somebody who watches; None where it isn't known."""
+        return None
+
     def testbed(self) -> dict[str, Any]:
         """What makes two hosts comparable, beyond what every measurement has."""
         return {}

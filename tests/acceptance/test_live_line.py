@@ -100,6 +100,7 @@ def test_nothing_of_it_on_a_dumb_terminal(
         (Progress(phase="load", elapsed_s=3.4), "x c2  load  3 s"),
         (Progress(phase="idle", elapsed_s=10), "x c2  idle  10 s  20 s left"),
         (Progress(phase="measure", elapsed_s=5), "x c2  measure  5 s"),
+        (Progress(phase="measure", elapsed_s=5, power_w=312.4), "x c2  measure  5 s  312 W"),
         (
             Progress(phase="measure", elapsed_s=5, done=10, total=30),
             "x c2  measure  10/30  5 s  10 s left",

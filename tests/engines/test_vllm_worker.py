@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from pytest_llem.runners.local import LocalRunner
 from pytest_llem.worker import workload
 from pytest_llem.worker.lifeline import descendants
 from pytest_llem.worker.measure import tokens_sha256
-from tests.engines.conftest import ENV, experiment, load, run
+from tests.engines.conftest import ENV, TINY, experiment, load, run
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
@@ -47,6 +48,17 @@ def measured(folder: Path, asked: Experiment, cycles: int = 1) -> list[Measureme
     return found
 
 
+def saved(folder: Path) -> str:
+    """The tiny model with weights on the disk."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.from_pretrained(TINY)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return str(folder)
+
+
 def engine(measurement: Measurement) -> Mapping[str, Any]:
     about: Mapping[str, Any] = measurement.subject["engine"]
     return about
@@ -54,8 +66,17 @@ def engine(measurement: Measurement) -> Mapping[str, Any]:
 
 def test_two_devices_share_each_layer(tmp_path: Path) -> None:
     # Without a say on which processors: where there are fewer memory nodes, they share them.
-    asked = experiment(env={"OMP_NUM_THREADS": "1"}, tensor_parallel=2, output_tokens=3)
+    # Dummy weights would be drawn by each for itself; these are the same in one piece and in two.
+    alone = experiment(
+        env={"OMP_NUM_THREADS": "1"},
+        model=saved(tmp_path / "tiny"),
+        weights="pretrained",
+        output_tokens=3,
+    )
+    asked = dataclasses.replace(alone, tensor_parallel=2)
     (found,) = measured(tmp_path, asked)
+    (whole,) = measured(tmp_path, alone)
+    assert found.tokens_sha256 == whole.tokens_sha256
     assert found.integrity == ()
     assert found.tokens == {"requests": 3, "input": 36, "output": 9}
     wanted = {"core": "in process", "tensor_parallel": 2, "executor": "mp"}

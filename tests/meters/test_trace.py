@@ -147,6 +147,21 @@ def test_samples_of_a_round_are_of_all_gpus_at_about_one_time(
     assert all(round_[2].power_w == 90.0 for round_ in whole)
 
 
+def test_the_power_of_the_moment_is_that_of_all_gpus_and_only_while_it_is_on(
+    machine: Callable[..., Rig], traces: list[Trace]
+) -> None:
+    machine(gpus=2, settings={"gated": 0, "wave": "const:500"})
+    trace = started(traces)
+    trace.on()
+    passed(trace, 0.1, least=4)
+    assert trace.power_w == 1000.0
+    trace.off()
+    deadline = time.monotonic() + SOON_S
+    while trace.power_w is not None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert trace.power_w is None
+
+
 def test_a_board_without_power_of_the_moment_gives_its_power_usage(
     machine: Callable[..., Rig], traces: list[Trace]
 ) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pytest_llem.records import Figure, Measurement
 from pytest_llem.reports.collected import Collected
 from pytest_llem.reports.details import lines
@@ -33,7 +35,8 @@ def derived(energy: Figure, rate: float | None) -> dict[str, Figure]:
 
 
 def said(*measurements: Measurement) -> list[str]:
-    return list(lines(Collected([outcome(measurement=m) for m in measurements], [])))
+    found = lines(Collected([outcome(measurement=m) for m in measurements], []))
+    return [line for line in found if not line.startswith("a: energy: ")]
 
 
 def measured(**fields: Any) -> Measurement:
@@ -65,3 +68,16 @@ def test_what_is_not_known_is_left_out() -> None:
 def test_of_an_older_journal_nothing_is_said() -> None:
     assert said(measurement()) == []
     assert list(lines(Collected([outcome(measurement=None, skipped="no")], []))) == []
+
+
+@pytest.mark.parametrize(
+    ("energy", "mark"), [(Figure(value=7200.0), ""), (estimated(7200.0), " est.")]
+)
+def test_energy_is_told_in_joules_and_watt_hours(energy: Figure, mark: str) -> None:
+    figures: dict[str, float | Figure] = {
+        "energy_j": energy,
+        "duration_s": 20.0,
+        "power_mean_w": 360.0,
+    }
+    first, *_ = lines(Collected([outcome(measurement=measurement(metrics=figures))], []))
+    assert first == f"a: energy: 7.20 kJ{mark} (2.00 Wh) in 20.0 s, 360 W"

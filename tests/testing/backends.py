@@ -266,6 +266,12 @@ class _Remembering(GoodEngine):
         return dataclasses.replace(completion, cached_tokens=hit)
 
 
+class _Sized(GoodEngine):
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(experiment)
+        self._longest = experiment.output_tokens
+
+
 class _Once(GoodEngine):
     made = 0
 
@@ -360,6 +366,7 @@ def broken() -> Iterator[tuple[str, str, type[GoodBackend]]]:
         "reuses is true",
         breaking(facts=lambda _: EngineFacts(vocab_size=99, device="cpu", reuses=True)),
     )
+    yield "kept", "it reads output_tokens; name it", _backend(_Sized)
     yield "memory", "it is -1", breaking(peak_memory_bytes=lambda _: -1)
     yield "streaming", "waited for the end", _backend(_Sequential)
     yield (
