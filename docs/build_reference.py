@@ -1,4 +1,4 @@
-"""Writes what is made of the code: docs/reference.md, and the JSON Schema of studies.
+"""Writes what is made of the code: docs/reference.md, tables of docs/report.md, and JSON Schemas.
 
 python docs/build_reference.py
 """
@@ -6,13 +6,17 @@ python docs/build_reference.py
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a program, it begins in its own folder
+from docs import report_schema, report_tables
 from pytest_llem.experiment import (
     NOT_IN_DIGEST,
     Concurrency,
@@ -29,6 +33,7 @@ from pytest_llem.experiment import (
 from pytest_llem.extensions import WELL_KNOWN, Abilities, abilities
 from pytest_llem.metrics import METRICS
 from pytest_llem.plugin.options import add_options
+from pytest_llem.reports.document import SCHEMA
 from pytest_llem.study import json_schema
 from pytest_llem.study.checks import LATER, NOT_YET
 from pytest_llem.study.keys import (
@@ -41,9 +46,10 @@ from pytest_llem.study.keys import (
     UserConfig,
 )
 
-__all__ = ["PAGE", "Recorder", "main", "page"]
+__all__ = ["PAGE", "REPORT", "Recorder", "made", "main", "page"]
 
 PAGE = Path(__file__).with_name("reference.md")
+REPORT = Path(__file__).with_name("report.md")
 
 _DEFAULTS: Mapping[str, str] = {
     "id": "made from its own fields",
@@ -133,10 +139,21 @@ def page() -> str:
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
+def made() -> dict[Path, str]:
+    """Every file that is made of the code, with what belongs into it."""
+    report = json.dumps(report_schema.schema(), indent=2, ensure_ascii=False)
+    return {
+        PAGE: page(),
+        REPORT: report_tables.filled(REPORT.read_text(encoding="utf-8")),
+        json_schema.SHIPPED: f"{json_schema.text(WELL_KNOWN)}\n",
+        SCHEMA: f"{report}\n",
+    }
+
+
 def main() -> None:
-    """Write both files."""
-    PAGE.write_text(page(), encoding="utf-8")
-    json_schema.SHIPPED.write_text(f"{json_schema.text(WELL_KNOWN)}\n", encoding="utf-8")
+    """Write them all."""
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")
 
 
 # --- sections ------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ THIRD_PARTY_OF = {
     "huggingface_hub": {"runners"},
     "docker": {"runners"},
     "pynvml": {"nvml"},
+    "pyarrow": set(),  # by its name alone, where a table is exported
     "zeus": set(),  # by its name alone, in the meter of the same name
 }
 

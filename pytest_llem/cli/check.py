@@ -44,23 +44,48 @@ def as_json(checks: Sequence[Check]) -> str:
     return json.dumps({"ok": is_well(checks), "checks": rows}, indent=2)
 
 
-def as_text(checks: Sequence[Check]) -> str:
-    """A table of 80 columns. A command is never broken: it is there to be copied."""
+def as_text(checks: Sequence[Check], *, whole: bool = False) -> str:
+    """A table of 80 columns. A command is never broken: it is there to be copied.
+
+    Args:
+        checks: the rows.
+        whole: say all of what isn't a problem, too; otherwise it has a line each, so that the
+            table fits a screen.
+    """
     column = max(len(check.name) for check in checks)
     lines: list[str] = []
+    short = False
     for check in checks:
         head = f"{check.status:<7}  {check.name:<{column}}  "
-        lines += textwrap.wrap(
-            check.detail,
-            max(_WIDTH, len(head) + 40),
-            initial_indent=head,
-            subsequent_indent=" " * len(head),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for number, line in enumerate((check.fix or "").splitlines()):
-            lines.append(f"{_INDENT}{'     ' if number else 'fix: '}{line}")
-    return "\n".join([*lines, "", _summary(checks)])
+        told = _wrapped(head, check.detail)
+        if whole or check.status == "problem":
+            lines += [*told, *_fix(check)]
+        else:
+            short |= len(told) > 1 or check.fix is not None
+            lines.append(told[0] if len(told) == 1 else _first(head, check.detail))
+    more = ["doctor -v says all of it, and how to get what isn't here."] if short else []
+    return "\n".join([*lines, "", *more, _summary(checks)])
+
+
+def _wrapped(head: str, detail: str) -> list[str]:
+    return textwrap.wrap(
+        detail,
+        max(_WIDTH, len(head) + 40),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _first(head: str, detail: str) -> str:
+    """As much of a detail as a line holds."""
+    return head + textwrap.shorten(detail, max(_WIDTH - len(head), 40), placeholder=" ...")
+
+
+def _fix(check: Check) -> list[str]:
+    commands = (check.fix or "").splitlines()
+    return [f"{_INDENT}{'     ' if number else 'fix: '}{c}" for number, c in enumerate(commands)]
 
 
 def _summary(checks: Sequence[Check]) -> str:

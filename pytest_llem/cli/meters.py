@@ -48,7 +48,7 @@ def _judge(meter: dict[str, Any]) -> Check:
     domains = {device: found for device, found in dict(meter.get("domains") or {}).items() if found}
     if not domains:
         why = "".join(f": {reason}" for reason in [meter.get("reason")] if reason)
-        return Check(row, "note", f"has nothing to read here{why}{_brought_by(point)}")
+        return Check(row, "note", f"nothing to read{why}{_brought_by(point)}")
     readable = "; ".join(f"{', '.join(found)} ({device})" for device, found in domains.items())
     kind = f"estimates {readable}: {_NOT_A_MEASUREMENT}" if meter.get("estimates") else readable
     return Check(row, "note" if meter.get("estimates") else "ok", f"{kind}{_brought_by(point)}")

@@ -28,17 +28,18 @@ def check_writable(path: Path) -> None:
         raise ResultsError(f"{path} can't be written: {error.strerror}") from error
 
 
-def write(path: Path, text: str) -> None:
-    """Put a text in place of a file, atomically.
+def write(path: Path, content: str | bytes) -> None:
+    """Put a text, in UTF-8, or bytes in place of a file, atomically.
 
     Raises:
         ResultsError: when the disk doesn't take it; an older file is then still whole.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        data = content if isinstance(content, bytes) else content.encode()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -107,7 +107,8 @@ class Conditions(Surroundings):
             reason = self._reason or "no GPU was found by NVML"
             none = TraceSummary(reason=reason)
             unknown = f"nothing is known of the conditions on the GPU: {reason}"
-            return Observed(conditions={"reason": reason}, trace=none, warnings=(unknown,))
+            conditions = {**self._conditions(), "reason": reason}
+            return Observed(conditions=conditions, trace=none, warnings=(unknown,))
         samples = self._samples(window)
         return Observed(
             conditions=self._conditions(),
@@ -159,18 +160,16 @@ class Conditions(Surroundings):
         return power_trace.summary(samples, self._gpus, self._trace.sources, reason)
 
     def _conditions(self) -> dict[str, Any]:
-        found: dict[str, Any] = {
+        reasons = sorted({self._before.reason, self._after.reason} - {""})
+        return {
             "driver": self._before.driver or self._after.driver,
             "before": [to_dict(state) for state in self._before.gpus],
             "after": [to_dict(state) for state in self._after.gpus],
             "waited_s": self._wait.waited_s,
             "trace_cpu_s": self._cpu_s,
+            "unchecked": f"processes on the GPUs: {self._hidden}" if self._hidden else None,
+            "reason": "; ".join(reasons) or None,
         }
-        if self._hidden:
-            found["unchecked"] = f"processes on the GPUs: {self._hidden}"
-        if reasons := {self._before.reason, self._after.reason} - {""}:
-            found["reason"] = "; ".join(sorted(reasons))
-        return found
 
     def _warnings(self, window: Window, samples: Sequence[Sample]) -> Iterator[str]:
         yield from self._wait.warnings

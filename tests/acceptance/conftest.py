@@ -10,6 +10,9 @@ from typing import Any
 
 import psutil
 import pytest
+from jsonschema.exceptions import best_match
+
+from tests.report_schema import validator
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 
@@ -90,7 +93,10 @@ class Project:
         return self.pytester.runpytest_subprocess(*arguments)
 
     def report(self, name: str = "report.json") -> dict[str, Any]:
+        """A report, which keeps to the schema: whatever a test is about, that is promised."""
         data: dict[str, Any] = json.loads((self.pytester.path / name).read_text())
+        if wrong := best_match(validator().iter_errors(data)):
+            raise AssertionError(f"{name}: {wrong.json_path}: {wrong.message:.300}")
         return data
 
     def journal(self) -> list[dict[str, Any]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from docs import build_reference
+from docs import build_reference, report_schema
+from docs.report_words import WORDS, plain
 from pytest_llem.errors import StudyError
 from pytest_llem.extensions import WELL_KNOWN
 from pytest_llem.metrics import METRICS
@@ -109,11 +111,32 @@ def test_the_plan_in_the_documents_is_the_one_that_is_printed(project: Project) 
     assert result.outlines[start : start + plan.count("\n")] == plan.splitlines()
 
 
-# --- the reference -------------------------------------------------------------------------
+# --- what is made of the code --------------------------------------------------------------
 
 
-def test_the_reference_is_current() -> None:
-    assert build_reference.PAGE.read_text(encoding="utf-8") == build_reference.page(), RUN
+def test_what_is_made_of_the_code_is_current() -> None:
+    made = build_reference.made()
+    old = [path.name for path, text in made.items() if path.read_text(encoding="utf-8") != text]
+    assert not old, RUN
+
+
+def test_every_word_about_a_field_of_a_report_is_shown_somewhere() -> None:
+    shown = json.dumps(report_schema.schema(), ensure_ascii=False)
+    unused = [key for key, text in WORDS.items() if json.dumps(plain(text))[1:-1] not in shown]
+    assert unused == []
+
+
+def test_every_class_of_a_report_has_a_table_or_is_told_in_a_line() -> None:
+    tables = set(re.findall("<!-- fields of (\\w+) -->", page("report.md")))
+    told = {
+        *("Carbon", "Git", "Tokens", "IdlePower", "Lengths", "Spread", "GpuProcess"),
+        *("FixedGap", "Testbed", "Workload", "UnknownModel", "Nothing", "NotCompared"),
+    }
+    of_studies = {
+        *("Experiment", "Prompts", "Uniform", "Lognormal", "LognormalShape", "Warmup"),
+        *("Decoding", "Poisson", "Concurrency", "Slo"),
+    }
+    assert tables - {"Report"} == set(report_schema.schema()["$defs"]) - told - of_studies
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,11 @@ def test_the_hooks_are_called(project: Project) -> None:
             item.user_properties.append(("mine", result["experiment"] + item.name))
 
         def pytest_llem_modify_report(config, report):
-            report["mine"] = len(report["measurements"])
+            report["extra"]["mine"] = len(report["measurements"])
         """
     )
     project.run("benchmarks", "--llem-json=report.json", "--junitxml=junit.xml")
-    assert project.report()["mine"] == 2
+    assert project.report()["extra"] == {"mine": 2}
     assert 'name="mine" value="ac1"' in (project.pytester.path / "junit.xml").read_text()
 
 

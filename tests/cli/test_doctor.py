@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import pytest
 
 from pytest_llem.cli.check import Check, as_json, as_text, is_well
 from pytest_llem.cli.containers import check_containers
-from pytest_llem.cli.doctor import check_results
+from pytest_llem.cli.doctor import SILENT, check_results, in_time
 from pytest_llem.cli.engines import ask, one_is_enough
 from pytest_llem.cli.machine import (
     check_cpu,
@@ -30,7 +34,8 @@ from pytest_llem.runners.docker.errors import translate
 from pytest_llem.worker.beside import describe_meters
 from tests.fakes import ScriptedTransport
 from tests.rig.docker.daemon import Daemon
-from tests.rig.fixtures import MakePowercap
+from tests.rig.fixtures import MakePowercap, NvmlRig
+from tests.rig.nvml import H100
 from tests.rig.powercap import Zone, packages, without_privilege
 
 TESTS = Path(__file__).parents[1]
@@ -52,7 +57,11 @@ def doctor(
 
 
 def answered(
-    folder: Path, *arguments: str, path: tuple[Path, ...] = (FAKE,), limit_s: float = 60.0
+    folder: Path,
+    *arguments: str,
+    path: tuple[Path, ...] = (FAKE,),
+    limit_s: float = 60.0,
+    **environ: str,
 ) -> subprocess.CompletedProcess[str]:
     """The same, asked again where this machine is too busy for its limits: three times at most.
 
@@ -60,7 +69,7 @@ def answered(
     """
     for _ in range(3):
         began_s = time.monotonic()
-        done = doctor(folder, *arguments, path=path)
+        done = doctor(folder, *arguments, path=path, **environ)
         took_s = time.monotonic() - began_s
         silent = done.stdout.count("didn't answer") - (HANG in path)
         if took_s < limit_s and not silent:
@@ -104,30 +113,93 @@ def test_json_has_a_row_for_everything(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_text_says_the_same_in_80_columns(tmp_path: Path) -> None:
-    done = answered(tmp_path)
+def on_one_screen(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """The lines of its text, which fit 80 × 24 with a prompt behind."""
     lines = done.stdout.splitlines()
-    words = [line.split()[:3] for line in lines]
-    assert ["ok", "backend", "fake"] in words
-    assert ["ok", "meter", "short"] in words
+    assert len(lines) < 24, done.stdout
     # Commands and paths are not broken; nothing else is longer.
     assert all(len(line) <= 80 for line in lines if "fix: " not in line and "/" not in line)
     assert done.stdout.isascii()
-    assert lines[-1] == "No problems." if done.returncode == 0 else "problem" in lines[-1]
+    assert not done.stderr
+    return lines
 
 
-@pytest.mark.parametrize("form", [(), ("--json",)], ids=["text", "json"])
-def test_a_missing_engine_is_a_problem_with_its_install_command(
-    tmp_path: Path, form: tuple[str, ...]
-) -> None:
-    done = doctor(tmp_path, *form, LLEM_FAKE_MISSING="1")
-    assert done.returncode == 1
-    assert "not installed: llem-fake-engine" in done.stdout
-    if form:
-        assert rows(done)["backend fake"]["fix"] == "pip install llem-fake-engine"
+def test_a_machine_with_a_gpu_is_well(tmp_path: Path, nvml_rig: NvmlRig) -> None:
+    gpu = nvml_rig(H100, opened=False).environment()
+    done = answered(tmp_path, path=(), limit_s=10.0, **gpu)
+    lines = on_one_screen(done)
+    (nvml,) = (line for line in lines if "meter nvml" in line)
+    assert nvml.startswith("ok       meter nvml")
+    assert "gpu:GPU-" in nvml
+    if any(line.startswith("ok       backend pytorch") for line in lines):
+        assert lines[-1] == "No problems."
+        assert done.returncode == 0
     else:
-        assert "\n         fix: pip install llem-fake-engine\n" in done.stdout
-        assert "backend fake" in done.stdout.splitlines()[-1]
+        assert "backend pytorch" in lines[-1]
+        assert done.returncode == 1
+
+
+def test_no_gpu_and_a_daemon_that_is_not_there(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/no.sock"
+    done = answered(tmp_path, path=(), limit_s=10.0, DOCKER_HOST=url)
+    lines = on_one_screen(done)
+    assert done.returncode == 1
+    assert "\n         fix: sudo systemctl start docker" in done.stdout
+    assert any("meter nvml" in line for line in lines)
+    assert re.fullmatch(r"\d problems?: (.*, )?docker", lines[-1])
+
+
+@pytest.fixture
+def hung_daemon(tmp_path: Path) -> Iterator[str]:
+    """Address of a socket that takes whatever is said, and never answers."""
+    with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as listening:
+        Path(short).chmod(0o755)
+        path = Path(short) / "docker.sock"
+        listening.bind(str(path))
+        path.chmod(0o777)
+        listening.listen(8)
+        yield f"unix://{path}"
+
+
+def test_counters_of_roots_alone_and_a_hung_daemon_are_told_in_time(
+    tmp_path: Path, powercap: MakePowercap, hung_daemon: str
+) -> None:
+    tree = powercap(packages(1, like=Zone(name="", mode=0o000)), ticking=False)
+    tmp_path.chmod(0o755)
+    began_s = time.monotonic()
+    done = subprocess.run(
+        without_privilege([sys.executable, "-m", "pytest_llem", "doctor"]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "LLEM_POWERCAP": str(tree.root),
+            "DOCKER_HOST": hung_daemon,
+        },
+    )
+    took_s = time.monotonic() - began_s
+    lines = on_one_screen(done)
+    assert done.returncode == 1
+    # Should the machine have stood still, the rows say so; the limits are the command's own.
+    assert took_s < 10.0 or "didn't answer" in done.stdout
+    assert any(line.startswith("problem  meter rapl") for line in lines)
+    assert f"\n         fix: sudo chmod a+r {tree.root}/intel-rapl" in done.stdout
+    assert any(line.startswith("problem  docker") for line in lines)
+    assert "docker" in lines[-1]
+
+
+def test_whatever_takes_too_long_has_a_row_of_its_own() -> None:
+    never = threading.Event()
+
+    def look() -> list[Check]:
+        never.wait()
+        return []
+
+    found = Check("docker", "ok", "29.0")
+    assert in_time(lambda: [found], SILENT, 60.0)() == [found]
+    assert in_time(look, SILENT, 0.01)() == [SILENT]
+    never.set()
 
 
 def test_a_backend_that_hangs_is_a_problem_and_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -141,11 +213,13 @@ def test_a_backend_that_hangs_is_a_problem_and_keeps_nobody_waiting(tmp_path: Pa
     assert found["backend fake"]["status"] == "ok"
 
 
-def test_a_place_that_can_not_be_written_is_a_problem(tmp_path: Path) -> None:
+def test_a_missing_engine_and_a_place_that_can_not_be_written_are_problems(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
-    row = rows(doctor(tmp_path, "--json"))["results"]
-    assert row["status"] == "problem"
-    assert "not a directory" in row["detail"]
+    found = rows(doctor(tmp_path, "--json", LLEM_FAKE_MISSING="1"))
+    assert found["backend fake"]["detail"] == "not installed: llem-fake-engine"
+    assert found["backend fake"]["fix"] == "pip install llem-fake-engine"
+    assert found["results"]["status"] == "problem"
+    assert "not a directory" in found["results"]["detail"]
 
 
 def test_a_command_must_be_named(tmp_path: Path) -> None:
@@ -272,7 +346,7 @@ def test_rapl_that_is_roots_alone_says_why_and_what_to_do(powercap: MakePowercap
 def test_no_rapl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = rapl_row(monkeypatch, tmp_path)
     assert (row.status, row.fix) == ("note", None)
-    assert row.detail.startswith(f"has nothing to read here: no RAPL counter in {tmp_path}")
+    assert row.detail.startswith(f"nothing to read: no RAPL counter in {tmp_path}")
 
 
 VERSIONS = {
@@ -458,9 +532,27 @@ def test_the_table_is_aligned_and_commands_are_not_broken() -> None:
     ]
 
 
+def test_what_is_no_problem_has_one_line_unless_all_is_asked_for() -> None:
+    checks = [Check("a", "note", "word " * 30, "mend it"), Check("b", "ok", "fine")]
+    lines = as_text(checks).splitlines()
+    assert lines[0].startswith("note     a  word word")
+    assert lines[0].endswith("word ...")
+    assert len(lines[0]) <= 80
+    assert lines[1:] == [
+        "ok       b  fine",
+        "",
+        "doctor -v says all of it, and how to get what isn't here.",
+        "No problems.",
+    ]
+    whole = as_text(checks, whole=True)
+    assert whole.count("word") == 30
+    assert "\n         fix: mend it\n" in whole
+    assert "doctor -v" not in whole + as_text(checks[1:])
+
+
 def test_only_problems_make_it_unwell() -> None:
     well = [Check("a", "ok", "x"), Check("b", "note", "y", "z")]
     assert is_well(well)
-    assert as_text(well).endswith("No problems.")
+    assert as_text(well, whole=True).endswith("No problems.")
     assert json.loads(as_json(well))["ok"] is True
     assert not is_well([*well, Check("c", "problem", "x", "y")])

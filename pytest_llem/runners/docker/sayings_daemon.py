@@ -164,7 +164,7 @@ DAEMON: tuple[Saying, ...] = (
         EVER,
         r"read timed out|timed out",
         "no answer",
-        "Docker at {url} didn't answer in time: {words}",
+        "Docker at {url} didn't answer in time",
         "sudo systemctl restart docker  # journalctl -u docker tells why it hangs",
     ),
     say(
