@@ -5,14 +5,15 @@ Figures of a column share a unit, so that the longer number is the greater one.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_llem.metrics import METRICS, digits, scale
 from pytest_llem.records import Summary
-from pytest_llem.reports.view import MARKS, Row, View
+from pytest_llem.reports.marks import MARKS
+from pytest_llem.reports.view import Row, View
+from pytest_llem.results.carbon import per_million_tokens
 
 __all__ = ["Cell", "Column", "columns", "formulas"]
 
@@ -23,8 +24,6 @@ _ALWAYS = {
     "tpot_p50_s": "TPOT p50",
 }
 _IF_ANY = {"power_mean_w": "power"}
-_TOKENS = 1e6
-_J_PER_KWH = 3.6e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +75,16 @@ def columns(view: View) -> list[Column]:
         for metric, title in (_ALWAYS | _IF_ANY).items()
         if metric in _ALWAYS or metric in known
     ]
-    given = _given(view)
-    currency = given.get("currency") or ""
-    if "carbon_g" in known and (factor := _per_million(given, "intensity_g_per_kwh")):
-        about = "CO₂ equivalent per million output tokens"
-        found.append(_derived(view.rows, "CO₂e/Mtok", "g", factor, about))
-    if "cost" in known and (factor := _per_million(given, "price_per_kwh")):
-        about = "price of the energy of a million output tokens"
-        found.append(_derived(view.rows, "cost/Mtok", currency, factor, about))
+    currency = str(_given(view).get("currency") or "")
+    carbon = {row.key: per_million_tokens("carbon_g", row.report.statistics) for row in view.rows}
+    cost = {row.key: per_million_tokens("cost", row.report.statistics) for row in view.rows}
+    if any(carbon.values()):
+        about = "CO₂ equivalent of the energy of a million output tokens"
+        found.append(_made(carbon, "CO₂e/Mtok", "g", about))
+    if any(cost.values()):
+        found.append(
+            _made(cost, "cost/Mtok", currency, "price of the energy of a million output tokens")
+        )
     return found
 
 
@@ -91,34 +92,10 @@ def _given(view: View) -> Mapping[str, Any]:
     return view.report.environment.get("carbon") or {}
 
 
-def _per_million(given: Mapping[str, Any], name: str) -> float | None:
-    """What a joule per token comes to for a million tokens; None where the user gave no number."""
-    price = given.get(name)
-    return None if price is None else _TOKENS / _J_PER_KWH * price * (given.get("pue") or 1.0)
-
-
 def _column(rows: Sequence[Row], metric: str, title: str) -> Column:
     summaries = {row.key: row.report.statistics.get(metric) for row in rows}
     about = METRICS[metric].title
     return _made(summaries, title, METRICS[metric].unit, about)
-
-
-def _derived(rows: Sequence[Row], title: str, unit: str, factor: float, about: str) -> Column:
-    metric = "energy_per_output_token_j"
-    summaries = {row.key: _times(row.report.statistics.get(metric), factor) for row in rows}
-    return _made(summaries, title, unit, about)
-
-
-def _times(summary: Summary | None, factor: float) -> Summary | None:
-    """A summary in another unit."""
-    if summary is None or summary.median is None:
-        return summary
-    return dataclasses.replace(
-        summary,
-        median=summary.median * factor,
-        low=None if summary.low is None else summary.low * factor,
-        high=None if summary.high is None else summary.high * factor,
-    )
 
 
 def _made(summaries: Mapping[str, Summary | None], title: str, unit: str, about: str) -> Column:

@@ -17,7 +17,8 @@ from typing import Any
 from pytest_llem.metrics import METRICS, PERCENTILES, show
 from pytest_llem.reports import columns, html_figures, methods, points
 from pytest_llem.reports.document import Report
-from pytest_llem.reports.view import MARKS, Row, View
+from pytest_llem.reports.marks import MARKS
+from pytest_llem.reports.view import Row, View
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.raw import Series
 from pytest_llem.wire import to_dict

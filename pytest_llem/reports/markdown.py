@@ -1,7 +1,7 @@
 """The session as Markdown for a CI job's summary: report -> text.
 
-GitHub shows a MiB of it at most; what doesn't fit is left out from the end, and said. Every text that
-comes from elsewhere is escaped, as names and error messages hold whatever they like.
+GitHub shows a MiB of it at most; what doesn't fit is left out from the end, and said. Every text
+that comes from elsewhere is escaped, as names and error messages hold whatever they like.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from pytest_llem.reports import columns, methods
 from pytest_llem.reports.document import Report
-from pytest_llem.reports.view import MARKS, Row, View
+from pytest_llem.reports.marks import MARKS
+from pytest_llem.reports.view import Row, View
 
 __all__ = ["MOST_BYTES", "code", "escaped", "page"]
 
@@ -20,11 +21,11 @@ MOST_BYTES = 1_000_000
 
 _MOST_NODES = 50
 _MOST_NOTES = 20
-_SIGNS = {"passed": "✅", "failed": "❌", "nothing": "➖"}
+_SIGNS = {"passed": "✅", "failed": "❌", "nothing": "⚪"}
 _STATES = {"failed": "❌ failed", "passed": "✅ passed", "not judged": "⚠️ not judged"}
 
 _SPECIAL = re.compile(r"([\\`*\[\]|<>~&$@#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))")
-"""What means something within a line, to CommonMark or to GitHub: a mention, an issue, a formula."""
+"""What means something within a line, to CommonMark or GitHub: a mention, an issue, a formula."""
 
 
 def escaped(text: str) -> str:
@@ -64,7 +65,9 @@ def page(report: Report, *, most_bytes: int = MOST_BYTES) -> str:
     data = text.encode()
     if len(data) <= most_bytes:
         return text
-    return data[: max(0, most_bytes - 100)].decode(errors="ignore") + "\n\n*The rest is left out.*\n"
+    return (
+        data[: max(0, most_bytes - 100)].decode(errors="ignore") + "\n\n*The rest is left out.*\n"
+    )
 
 
 def _size(lines: Sequence[str]) -> int:

@@ -1,8 +1,8 @@
 """Leaves names of hosts and users, and paths, out of a report: plain data -> plain data. Pure.
 
-Known names are replaced wherever they stand as a word. Paths are known by their form, also those that
-nobody named: of one that isn't below the project a file's own name is left, so that a message still
-says which file it is about.
+Known names are replaced wherever they stand as a word. Paths are known by their form, also those
+that nobody named: of one that isn't below the project a file's own name is left, so that a message
+still says which file it is about.
 """
 
 from __future__ import annotations

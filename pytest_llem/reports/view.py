@@ -12,14 +12,7 @@ from pytest_llem.reports.collected import Collected
 from pytest_llem.reports.document import ExperimentReport, GateReport, NotCompared, Report
 from pytest_llem.results.outcome import Outcome
 
-__all__ = ["MARKS", "Compared", "Note", "Overall", "Problem", "Row", "View"]
-
-MARKS = {
-    "estimated": ("est.", "estimated, not measured"),
-    "short": ("short", "the measured window is short for the meter"),
-    "degraded": ("degr.", "a degraded reading"),
-}
-"""Quality to the word that stands behind a figure of that quality, and what it means."""
+__all__ = ["Compared", "Note", "Overall", "Problem", "Row", "View"]
 
 State = Literal["failed", "passed", "not judged", "skipped", "measured"]
 
