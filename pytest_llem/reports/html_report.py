@@ -71,7 +71,7 @@ def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
         (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
     )
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
     )
     environment.filters.update(
         words=_words, figures=_figures, confidence=_confidence, missing=_missing, energies=_energies
@@ -188,6 +188,13 @@ def _left_out(view: View) -> str:
 
 
 # --- filters of the template ---------------------------------------------------------------
+
+
+def _printable(value: Any) -> Any:
+    """A text without control characters; what is none, and markup, as it is."""
+    if type(value) is not str:
+        return value
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in value)
 
 
 def _words(row: Row) -> str:

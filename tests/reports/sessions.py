@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from pytest_llem.records import (
     Verdict,
     Window,
 )
+from pytest_llem.reports import html_report
 from pytest_llem.reports.document import ExperimentReport, GateReport, NotCompared, Report
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.raw import Series
@@ -25,7 +27,7 @@ from pytest_llem.results.statistics import summarise
 from pytest_llem.runners import resolve
 from tests.builders import DIGEST
 
-__all__ = ["HOSTILE", "experiment", "raw", "report", "session"]
+__all__ = ["HOSTILE", "experiment", "hostile", "page", "raw", "report", "session"]
 
 HOSTILE = (
     "<script>window.hit=1</script>",
@@ -372,3 +374,48 @@ def session(count: int = 12) -> Report:
             ),
         )
     return report(outcomes, gates, comparisons=comparisons)
+
+
+def hostile() -> Report:
+    """The session, and experiments, errors and notes that break what doesn't escape them."""
+    base = session(2)
+    outcomes, gates = list(base.measurements), list(base.gates)
+    for number, name in enumerate(HOSTILE):
+        outcomes += experiment(name, rate=100.0 + number, energy_j=0.9, file=f"{name}.study.yaml")
+        text = f"{name}: {name}"
+        gates.append(
+            gate(
+                name,
+                verdict("energy_j", "failed", text, where=name),
+                outcome="failed",
+                file=f"{name}.study.yaml",
+            )
+        )
+        broken = Failure(kind="raised", message=name, fix=name, log_tail=name)
+        outcomes.append(
+            dataclasses.replace(
+                outcomes[-1],
+                experiment=f"{name} broken",
+                node=name,
+                measurement=None,
+                failure=broken,
+            )
+        )
+    return report(
+        outcomes,
+        gates,
+        notices=HOSTILE,
+        session=HOSTILE[0],
+        environment={**base.environment, "system": HOSTILE[2]},
+    )
+
+
+@functools.cache
+def page(which: str) -> str:
+    """The HTML report of a session of so many experiments, or of the ``hostile`` one.
+
+    Made once for all tests of a process: a page takes seconds.
+    """
+    found = hostile() if which == "hostile" else session(int(which))
+    series = {key: raw(outcome) for key, outcome in html_report.wanted(found).items()}
+    return html_report.page(found, series)

@@ -35,8 +35,10 @@ __all__ = [
     "WIDE",
     "blank",
     "clean",
+    "room",
     "rows",
     "short",
+    "shortened",
     "svg",
     "themed",
     "value_axis",
@@ -71,6 +73,9 @@ _THEME = {
 }
 _COLOR = re.compile("|".join(_THEME))
 _TEXT_PX = 12.0
+_LETTER_PX = 6.4
+"""Mean width of a letter, in the fonts that pages are shown in."""
+
 _SVG = "http://www.w3.org/2000/svg"
 _NUMBERS = {"d", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "transform", "width", "height"}
 _LONG = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
@@ -125,14 +130,31 @@ def themed(draw: Callable[_P, str]) -> Callable[_P, str]:
     return styled
 
 
-def blank(width: int, height: float, *, axes: tuple[int, int] = (1, 1)) -> tuple[Figure, Any]:
-    """An empty figure of a size in pixels, and its axes: one, or an array of rows and columns."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+def blank(
+    width: int, height: float, *, left: float = 52, top: float = 8, bottom: float = 26
+) -> tuple[Figure, Axes]:
+    """An empty figure of a size in pixels, and its axes.
 
-    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
-    figure = Figure(figsize=(width / 72, height / 72), layout=layout)
-    return figure, figure.subplots(*axes)
+    Args:
+        width: of the figure.
+        height: of it.
+        left: pixels for what stands beside the axes. matplotlib could find that out itself, by
+            drawing everything twice, in letters that aren't those of the page.
+        top: the same above them.
+        bottom: the same below them.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72))
+    figure.subplots_adjust(
+        left=left / width, right=1 - 8 / width, top=1 - top / height, bottom=bottom / height
+    )
+    return figure, figure.subplots()
+
+
+def room(names: Sequence[str]) -> float:
+    """Pixels that names take to the left of the axes."""
+    return 14 + _LETTER_PX * max(map(len, names), default=0)
 
 
 def clean(text: str) -> str:
@@ -196,14 +218,17 @@ def _tick(value: float, unit: str) -> str:
     return f"{value / factor:.4g} {prefix}{unit}"
 
 
-def rows(axes: Axes, names: Sequence[str], *, width: int) -> None:
+def rows(axes: Axes, names: Sequence[str]) -> None:
     """Make the vertical axis one of names, the first on top."""
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(
-        range(len(names)), [short(name, 34 if width > _SMALL else 18) for name in names]
-    )
+    axes.set_yticks(range(len(names)), list(names))
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
+
+
+def shortened(names: Sequence[str], width: int) -> list[str]:
+    """Names as long as a figure of a width has room for."""
+    return [short(name, 32 if width > _SMALL else 18) for name in names]
 
 
 # --- SVG -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pytest_llem.reports.figures.canvas import (
     NARROW,
     SERIES,
     blank,
+    room,
     rows,
     short,
     svg,
@@ -48,21 +49,23 @@ class Bar:
 def draw(bars: Sequence[Bar], *, width: int) -> str:
     """The figure, a given number of pixels wide, of the bars in their order."""
     shown = bars[:MOST]
-    figure, axes = blank(width, 72 + 24 * len(shown))
-    value_axis(axes.xaxis, "%", values=(), width=width)
-    room = 34 if width > NARROW else 18
-    rows(axes, [_label(bar, shown, room) for bar in shown], width=width)
+    names = [_label(bar, shown, 32 if width > NARROW else 18) for bar in shown]
+    figure, axes = blank(width, 62 + 24 * len(shown), left=room(names), bottom=46)
+    value_axis(axes.xaxis, "%", values=())
+    rows(axes, names)
     reach = max(max(abs(b.percent), b.noise_percent) for b in shown) * 1.35 or 1.0
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=MUTED, linewidth=1.2)
     axes.set_xlabel("← better      change      worse →")
+    at = range(len(shown))
+    noise = [bar.noise_percent for bar in shown]
+    axes.hlines(at, [-n for n in noise], noise, color=MUTED, linewidth=9, alpha=0.22)
+    percents = [bar.percent for bar in shown]
+    colors = [BAD if bar.worse else SERIES[0] for bar in shown]
+    axes.hlines(at, 0, percents, colors=colors, linewidth=3)
+    marks = axes.scatter(percents, at, s=34, c=colors, zorder=3)
+    marks.set_urls([f"#{bar.key}" for bar in shown])
     for row, bar in enumerate(shown):
-        color = BAD if bar.worse else SERIES[0]
-        band = (-bar.noise_percent, bar.noise_percent)
-        axes.hlines(row, *band, color=MUTED, linewidth=9, alpha=0.22)
-        axes.hlines(row, 0, bar.percent, color=color, linewidth=3)
-        mark = axes.scatter([bar.percent], [row], s=34, color=color, zorder=3)
-        mark.set_urls([f"#{bar.key}"])
         axes.annotate(
             f"{bar.percent:+.1f} %".replace("-", "\u2212"),
             (bar.percent, row),
@@ -77,8 +80,8 @@ def draw(bars: Sequence[Bar], *, width: int) -> str:
     return svg(figure, "Changes against earlier sessions", salt=f"changes{width}", titles=titles)
 
 
-def _label(bar: Bar, bars: Sequence[Bar], room: int) -> str:
+def _label(bar: Bar, bars: Sequence[Bar], most: int) -> str:
     """The name, and the metric where they aren't all of one."""
     if len({other.metric for other in bars}) == 1:
-        return short(bar.name, room)
-    return f"{short(bar.name, room - len(bar.metric) - 3)} · {bar.metric}"
+        return short(bar.name, most)
+    return f"{short(bar.name, most - len(bar.metric) - 3)} · {bar.metric}"

@@ -12,6 +12,7 @@ from pytest_llem.reports.figures.canvas import (
     INK,
     MARKERS,
     MUTED,
+    NARROW,
     PANEL,
     SERIES,
     blank,
@@ -71,7 +72,9 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 @themed
 def draw(points: Sequence[Point], *, width: int) -> str:
     """The figure, a given number of pixels wide; a legend tells the series where there are some."""
-    figure, axes = blank(width, 400 if width > 500 else 330)
+    legend = len(dict.fromkeys((p.series, p.estimated) for p in points)) > 1
+    height = 400 if width > NARROW else 330
+    figure, axes = blank(width, height, left=72, top=32 if legend else 8, bottom=46)
     front = pareto(points)
     value_axis(axes.xaxis, "1/s", values=[point.rate for point in points], width=width)
     value_axis(axes.yaxis, "J", values=[point.energy_j for point in points])
@@ -87,7 +90,7 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     axes.margins(0.12, 0.12)
     for point, offset in _places(axes, front, width=width):
         axes.annotate(
-            short(point.name, 30 if width > 500 else 18),
+            short(point.name, 30 if width > NARROW else 18),
             (point.rate, point.energy_j),
             xytext=offset,
             textcoords="offset points",
@@ -96,8 +99,8 @@ def draw(points: Sequence[Point], *, width: int) -> str:
             fontsize=11,
             color=INK,
         )
-    if len(dict.fromkeys((p.series, p.estimated) for p in points)) > 1:
-        figure.legend(loc="outside upper left", ncols=3, frameon=False, handletextpad=0.2)
+    if legend:
+        figure.legend(loc="upper left", ncols=3, frameon=False, handletextpad=0.2, borderpad=0)
     titles = {f"#{point.key}": _title(point) for point in points}
     label = "Energy per output token against output tokens per second"
     return svg(figure, label, salt=f"front{width}", titles=titles)

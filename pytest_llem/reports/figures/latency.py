@@ -11,7 +11,9 @@ from pytest_llem.reports.figures.canvas import (
     INK,
     MUTED,
     blank,
+    room,
     rows,
+    shortened,
     svg,
     themed,
     value_axis,
@@ -45,31 +47,35 @@ class Spread:
 def draw(title: str, spreads: Sequence[Spread], *, width: int, salt: str) -> str:
     """The figure, a given number of pixels wide: a row for each experiment."""
     shown = spreads[:MOST]
-    figure, axes = blank(width, 44 + 24 * len(shown))
+    names = shortened([spread.name for spread in shown], width)
+    figure, axes = blank(width, 40 + 24 * len(shown), left=room(names))
     values = [v for s in shown for v in (*s.percentiles.values(), *s.values) if v > 0]
     log = value_axis(axes.xaxis, "s", values=values, width=width)
-    rows(axes, [spread.name for spread in shown], width=width)
+    rows(axes, names)
     if not log and values:
         axes.set_xlim(0, max(values) * 1.05)
-    for row, spread in enumerate(shown):
-        _requests(axes, row, spread)
+    _requests(axes, shown)
     _percentiles(axes, shown)
     titles = {f"#{spread.key}": spread.name for spread in shown}
     return svg(figure, title, salt=f"{salt}{width}", titles=titles)
 
 
-def _requests(axes: Axes, row: int, spread: Spread) -> None:
+def _requests(axes: Axes, spreads: Sequence[Spread]) -> None:
     """A tick for each request, or for as many as can be told apart; a line to the greatest."""
-    found = spread.percentiles
-    if found:
-        axes.hlines(row, min(found.values()), max(found.values()), color=MUTED, linewidth=1.0)
-    count = min(_TICKS, len(spread.values))
-    step = len(spread.values) / max(1, count)
-    ticks = [spread.values[int(i * step)] for i in range(count)]
+    xs: list[float] = []
+    ys: list[float] = []
+    for row, spread in enumerate(spreads):
+        count = min(_TICKS, len(spread.values))
+        for i in range(count):
+            value = spread.values[i * len(spread.values) // count]
+            xs += (value, value, float("nan"))
+            ys += (row - 0.28, row + 0.28, float("nan"))
     # One path with gaps: a path for each tick would be most of the page.
-    xs = [x for tick in ticks for x in (tick, tick, float("nan"))]
-    ys = [row - 0.28, row + 0.28, float("nan")] * len(ticks)
     axes.plot(xs, ys, color=ACCENT, linewidth=1.0, alpha=0.22)
+    found = [(row, s.percentiles.values()) for row, s in enumerate(spreads) if s.percentiles]
+    ends = [(row, min(values), max(values)) for row, values in found]
+    if ends:
+        axes.hlines(*zip(*ends, strict=True), color=MUTED, linewidth=1.0)
 
 
 def _percentiles(axes: Axes, spreads: Sequence[Spread]) -> None:

@@ -1,0 +1,77 @@
+"""Raw series: what was written beside the journal, read again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llem.results.raw import Series, find, read, read_all
+from pytest_llem.traffic import Traffic
+from tests.builders import measurement, outcome, window
+
+REQUESTS = [
+    {"submitted_s": 99.0, "token_s": [99.5], "input_tokens": 4, "output_tokens": 1},
+    {"submitted_s": 100.5, "token_s": [100.6, 100.8, 101.0], "input_tokens": 4, "output_tokens": 3},
+    {"submitted_s": 101.0, "token_s": [101.3, 101.4], "input_tokens": 4, "output_tokens": 2},
+    {"submitted_s": 103.0, "token_s": [], "input_tokens": 4, "output_tokens": 0},
+]
+TRACE = [
+    {"trace": {"gpu": "a", "at_s": 100.0, "power_w": 50.0}},
+    {"trace": {"gpu": "b", "at_s": 100.1, "power_w": 60.0}},
+    {"trace": {"gpu": "a", "at_s": 100.2, "power_w": 70.0}},
+    {"trace": {"gpu": "b", "at_s": 100.3, "power_w": None}},
+]
+
+
+def written(folder: Path, rows: list[Any]) -> Path:
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_latencies_and_the_trace_are_those_of_the_rows(tmp_path: Path) -> None:
+    found = read(written(tmp_path, [*REQUESTS, *TRACE]), measurement())
+    assert found is not None
+    assert found.ttft_s == pytest.approx((0.1, 0.3, 0.5))
+    assert found.tpot_s == pytest.approx((0.1, 0.2))
+    assert found.trace == {"a": ((100.0, 50.0), (100.2, 70.0)), "b": ((100.1, 60.0),)}
+    # From when something is known of both.
+    assert found.total() == ((100.1, 110.0), (100.2, 130.0))
+
+
+def test_where_requests_come_by_themselves_those_of_the_window_count(tmp_path: Path) -> None:
+    flowing = measurement(
+        windows=(window("measure", 2.0),),
+        traffic=Traffic(scenario="concurrency", asked=1.0, requests=4, counted=2),
+    )
+    found = read(written(tmp_path, REQUESTS), flowing)
+    assert found is not None
+    assert found.ttft_s == pytest.approx((0.1, 0.3))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]\n", '{"token_s": 3}\n', '{"trace": {}}\n'])
+def test_what_can_not_be_read_costs_nothing_but_itself(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    assert read(path, measurement()) in (None, Series())
+    assert read(tmp_path / "gone.jsonl", measurement()) is None
+
+
+def test_the_series_of_some_outcomes(tmp_path: Path) -> None:
+    written(tmp_path, REQUESTS)
+    kept = outcome(raw="a.jsonl")
+    outcomes = {"x": kept, "y": outcome(), "z": dataclasses.replace(kept, raw="gone.jsonl")}
+    assert read_all(outcomes, tmp_path).keys() == {"x"}
+
+
+@pytest.mark.parametrize("place", ["s1", "results/s1", "."])
+def test_the_directory_of_a_session_is_found_near(tmp_path: Path, place: str) -> None:
+    (tmp_path / "base" / place / "raw").mkdir(parents=True)
+    base = tmp_path / "base"
+    session = "base" if place == "." else "s1"
+    assert find(session, [tmp_path / "elsewhere", base]) == (base / place).resolve()
+    assert find("s2", [base]) is None
