@@ -204,9 +204,9 @@ class View:
         if unjudged:
             counts.append(f"{_of(len(unjudged), len(gates), 'gate')} not judged")
         if failed:
-            headline = f"Failed: {_of(len(failed), len(gates), 'gate')}"
+            headline = f"Failed: {len(failed)} of {_counted(len(gates), 'gate')}"
         elif broken:
-            headline = f"Failed: {_of(broken, wanted, 'measurement')}"
+            headline = f"Failed: {broken} of {_counted(wanted, 'measurement')}"
         elif not made:
             headline = "Nothing was measured"
         elif self.report.exit_status:
@@ -227,10 +227,13 @@ class View:
 
 def _of(count: int, whole: int, noun: str) -> str:
     """``all 8 gates``, ``2 of 8 gates``, ``1 gate``."""
-    nouns = noun if whole == 1 else f"{noun}s"
-    if count == whole:
-        return f"{whole} {nouns}" if whole < 2 else f"all {whole} {nouns}"
-    return f"{count} of {whole} {nouns}"
+    if count < whole:
+        return f"{count} of {_counted(whole, noun)}"
+    return f"all {_counted(whole, noun)}" if whole > 1 else _counted(whole, noun)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 # --- rows ----------------------------------------------------------------------------------

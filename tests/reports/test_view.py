@@ -50,7 +50,7 @@ UNJUDGED = verdict("energy_j", "skipped", "estimated")
         ),
         (
             report(experiment("a"), [gate("a", BROKEN, outcome="failed")]),
-            ("failed", "Failed: 1 gate", ("all 3 measurements made", "0 of 1 gate passed")),
+            ("failed", "Failed: 1 of 1 gate", ("all 3 measurements made", "0 of 1 gate passed")),
         ),
         (
             report([failed(experiment("a")[0]), *experiment("a")[1:]]),

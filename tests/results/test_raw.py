@@ -46,7 +46,18 @@ def test_latencies_and_the_trace_are_those_of_the_rows(tmp_path: Path) -> None:
 def test_where_requests_come_by_themselves_those_of_the_window_count(tmp_path: Path) -> None:
     flowing = measurement(
         windows=(window("measure", 2.0),),
-        traffic=Traffic(scenario="concurrency", asked=1.0, requests=4, counted=2),
+        traffic=Traffic(
+            scenario="concurrency",
+            asked=1.0,
+            requests=4,
+            counted=2,
+            arrivals_per_s=1.0,
+            late_s=None,
+            in_flight_max=1,
+            in_flight=(1, 1),
+            steady_from_s=100.0,
+            steady_to_s=102.0,
+        ),
     )
     found = read(written(tmp_path, REQUESTS), flowing)
     assert found is not None
