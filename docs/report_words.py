@@ -62,8 +62,11 @@ WORDS: Mapping[str, str] = {
     "Outcome.gap": "what came of the [rest](study.md#gaps) before it; null where none was due",
     "Outcome.place": "what its runner tells of where the worker ran: of a"
     " [container](containers.md#how-a-container-is-run) its image, daemon, user, network, limits,"
-    " restarts; on this host empty, or `not_forked` with the reason why a worker that was to be"
+    " restarts; on this host empty, but for `python`, the interpreter where it isn't that of"
+    " pytest, and `not_forked` with the reason why a worker that was to be"
     " [forked](runners.md#kinds-of-workers) is fresh",
+    "Outcome.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session) `base` or"
+    " `head`; null elsewhere",
     "Outcome.skip_wanted": "skipped because a fixture or a marker of the user said so",
     "RunnerSpec.mode": "`local`, `docker` or another runner's name",
     "RunnerSpec.argument": "what stood behind its name and a colon",
@@ -255,13 +258,15 @@ WORDS: Mapping[str, str] = {
     "GpuProcess.pid": "its id",
     "GpuProcess.memory_bytes": "its memory; null where NVML doesn't tell",
     # --- what follows from it --------------------------------------------------------------
+    "ExperimentReport.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session):"
+    " `base` or `head`, a row for each",
     "ExperimentReport.config": "its [fields](reference.md#fields-of-an-experiment), defaults"
     " included; null where no cycle has an outcome",
     "ExperimentReport.cycles": "cycles of the experiment that have an outcome",
     "ExperimentReport.measured": "how many of them are measurements",
-    "ExperimentReport.comparisons": "with `--llem-compare`: speed and energy beside [earlier"
-    " sessions](compare.md), where no gate judged them: a [comparison](#comparison), or only"
-    " `text`, why there is none",
+    "ExperimentReport.comparisons": "with `--llem-compare` or `--llem-ab`: speed and energy beside"
+    " [earlier sessions](compare.md) or the base, where no gate judged them: a"
+    " [comparison](#comparison), or only `text`, why there is none",
     "ExperimentReport.doubts": "what speaks against its figures: too few cycles, scatter, drift;"
     " see [methodology.md](methodology.md#cycles-and-statistics)",
     "ExperimentReport.statistics": "each metric to a [summary](#summary); empty when nothing was"
@@ -284,8 +289,9 @@ WORDS: Mapping[str, str] = {
     "Verdict.reason": "what came of it, for people",
     "Verdict.where": "`file:line` of the study; empty where an option asked",
     "Verdict.comparison": "with earlier sessions; null where a limit was judged",
-    "Comparison.reference": "median of the sessions' medians, in the metric's unit",
-    "Comparison.sessions": "how many sessions it is compared with",
+    "Comparison.reference": "median of the sessions' medians, or of the base's cycles, in the"
+    " metric's unit",
+    "Comparison.sessions": "how many sessions it is compared with; 0 for a base",
     "Comparison.outcome": "`kept`, `worse` beyond noise, `within noise` over the budget, or"
     " `inconclusive`",
     "Comparison.text": "the same for people",
@@ -293,6 +299,9 @@ WORDS: Mapping[str, str] = {
     " two",
     "Comparison.noise": "standard error of the change's logarithm",
     "Comparison.detectable": "the smallest worsening that would fail four times in five, relative",
+    "Comparison.pairs": "of base and head; null for sessions, as the next two",
+    "Comparison.low": "lower end of the 95 % interval for the change",
+    "Comparison.high": "its upper end",
     "NotCompared.text": "why there is no comparison",
     "Experiment.options": "options of the engine: what stands under the backend's name",
 }

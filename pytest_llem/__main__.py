@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Sequence
 
-from pytest_llem.cli import compare, doctor, export, init, report
+from pytest_llem.cli import compare, doctor, export, init, report, schema
 from pytest_llem.errors import LlemError
 
 __all__ = ["main"]
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     compare.add_command(commands)
     report.add_command(commands)
     export.add_command(commands)
+    schema.add_command(commands)
     options = parser.parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path or a processor's name may hold what the terminal can't show.

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_llem.errors import RunnerError
 
-__all__ = ["Limit", "RunnerSpec"]
+__all__ = ["Arm", "Limit", "RunnerSpec"]
+
+Arm = Literal["base", "head"]
+"""Which of the two that an A/B comparison measures."""
 
 _IMAGE = re.compile(r"(?!.*//)[A-Za-z0-9][A-Za-z0-9._:/@-]*")
 """Registry, port, tag and digest; the daemon knows more exactly."""
@@ -36,9 +40,11 @@ class RunnerSpec:
 
     Attributes:
         mode: ``local``, ``docker`` or another runner's name.
-        argument: what stood behind the name and a colon; of docker it is the image.
+        argument: what stood behind the name and a colon: of local an interpreter, of docker it is
+            the image.
         image: for containers.
-        source: ``cli env study ini user_config auto_detected auto_elevated default``.
+        source: ``cli env study ini user_config auto_detected auto_elevated default``; ``ab`` of
+            the base of a comparison.
         image_source: ``experiment runner env study ini user_config default``.
     """
 
@@ -61,7 +67,7 @@ class RunnerSpec:
 
     @classmethod
     def parse(cls, value: str, source: str, others: Collection[str] = ()) -> RunnerSpec:
-        """Read ``local``, ``docker``, ``docker:<image>`` or ``<other runner>[:<argument>]``.
+        """Read ``local[:<python>]``, ``docker[:<image>]`` or ``<other runner>[:<argument>]``.
 
         An image or argument may hold colons itself.
 
@@ -72,8 +78,9 @@ class RunnerSpec:
         if mode == "docker" and argument and not _IMAGE.fullmatch(argument):
             raise RunnerError(f"{source}: {argument!r} is no name of a container image")
         known = mode in {"local", "docker"} or mode in others
-        if not known or (colon and (mode == "local" or not argument)):
-            accepted = ", ".join(("local", "docker", "docker:<image>", *sorted(others)))
+        if not known or (colon and not argument):
+            built_in = ("local", "local:<python>", "docker", "docker:<image>")
+            accepted = ", ".join((*built_in, *sorted(others)))
             raise RunnerError(f"{source}: {value!r} is no runner; accepted: {accepted}")
         image = argument if mode == "docker" else ""
         return cls(

@@ -345,17 +345,20 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A metric beside earlier sessions.
+    """A metric beside earlier sessions, or beside a base that was measured in the same one.
 
     Attributes:
-        reference: median of the sessions' medians, in the metric's unit.
-        sessions: that it is compared with.
+        reference: median of the sessions' medians, or of the base's cycles, in the metric's unit.
+        sessions: that it is compared with; 0 for a base.
         outcome: ``kept``, ``worse`` beyond noise, ``within noise`` over the budget, or
             ``inconclusive``; without a budget it is kept.
         text: for people.
         change: relative, 0.1 for 10 % more; null where there is no ratio, as what follows.
         noise: standard error of its logarithm.
         detectable: the smallest worsening that would fail four times in five, relative.
+        pairs: of base and head, for a base; null for sessions, as what follows.
+        low: lower end of the 95 % interval for the change.
+        high: its upper end.
     """
 
     reference: float
@@ -365,6 +368,9 @@ class Comparison:
     change: float | None = None
     noise: float | None = None
     detectable: float | None = None
+    pairs: int | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -343,13 +343,14 @@ def test_an_argument_is_kept_as_it_is(mode: str, argument: str) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", " ", "docker:", "docker: ", "local:", "local:x", "podman", "Docker", ":img", "slurm"],
+    ["", " ", "docker:", "docker: ", "local:", "local: ", "podman", "Docker", ":img", "slurm"],
 )
 def test_what_names_no_runner_is_refused(value: str) -> None:
     with pytest.raises(RunnerError) as caught:
         RunnerSpec.parse(value, "env PYTEST")
     assert str(caught.value) == (
-        f"env PYTEST: {value!r} is no runner; accepted: local, docker, docker:<image>"
+        f"env PYTEST: {value!r} is no runner;"
+        " accepted: local, local:<python>, docker, docker:<image>"
     )
 
 
@@ -358,7 +359,8 @@ def test_a_refusal_names_the_runners_of_other_packages_sorted(value: str) -> Non
     with pytest.raises(RunnerError) as caught:
         RunnerSpec.parse(value, "study", {"slurm", "apptainer"})
     assert str(caught.value) == (
-        f"study: {value!r} is no runner; accepted: local, docker, docker:<image>, apptainer, slurm"
+        f"study: {value!r} is no runner;"
+        " accepted: local, local:<python>, docker, docker:<image>, apptainer, slurm"
     )
 
 

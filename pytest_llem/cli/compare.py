@@ -78,8 +78,8 @@ def _rows(
     for metric, budget in given.items():
         verdict = judge_regression(
             Limit(metric=metric, regression=budget),
-            now,
-            known,
+            now.read(metric),
+            compared(metric, now, known, budget=budget),
             allow_estimated=options.allow_estimated,
             strict=options.strict,
         )

@@ -80,7 +80,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
 _CHECKED = (
     *("llem_json", "llem_html", "llem_markdown", "llem_save"),
-    *("llem_compare", "llem_compare_fail"),
+    *("llem_compare", "llem_compare_fail", "llem_ab"),
 )
 
 

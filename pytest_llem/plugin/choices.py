@@ -16,6 +16,7 @@ from pytest_llem.extensions import RUNNERS, WELL_KNOWN, known_backends, names
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.runners import images, resolve
 from pytest_llem.runners.detect import Detected, detect
+from pytest_llem.runners.interpreters import located
 from pytest_llem.study import user_config
 from pytest_llem.study.header import Surroundings
 from pytest_llem.study.keys import DockerSettings, Gaps, UserConfig
@@ -29,11 +30,15 @@ _BUILT_IN = ("local", "docker")
 
 
 class Choices:
-    """Everything that is set outside of studies, read when first asked for."""
+    """Everything that is set outside of studies, read when first asked for.
+
+    Attributes:
+        config: pytest's.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         """Take pytest's options and settings."""
-        self._config = config
+        self.config = config
 
     @functools.cached_property
     def other_runners(self) -> tuple[str, ...]:
@@ -43,23 +48,23 @@ class Choices:
     @functools.cached_property
     def user(self) -> user_config.Found:
         """The user's own settings."""
-        path = user_config.find(self._config.rootpath, os.environ)
+        path = user_config.find(self.config.rootpath, os.environ)
         if path is None:
             return user_config.Found(UserConfig())
-        shown = shown_path(self._config, path)
+        shown = shown_path(self.config, path)
         return user_config.load(path, shown, known_backends(), self.other_runners)
 
     @functools.cached_property
     def detected(self) -> Detected:
         """What the file system says of Docker; looked for once."""
-        given = self._config.hook.pytest_llem_detect(config=self._config)
+        given = self.config.hook.pytest_llem_detect(config=self.config)
         return given if isinstance(given, Detected) else detect()
 
     @functools.cached_property
     def surroundings(self) -> Surroundings:
         """What holds for every study: defaults below it, and options above it."""
         settings = self.user.settings
-        option = self._config.getoption
+        option = self.config.getoption
         over = {"cycles": option("llem_cycles"), "gaps": option("llem_gaps")}
         warmup = option("llem_warmup")
         given = settings.warmup
@@ -80,12 +85,12 @@ class Choices:
 
     def containers(self, study: Study) -> tuple[DockerSettings, ...]:
         """Who says how a study's containers are run, highest first."""
-        above = DockerSettings(pull=self._config.getoption("llem_pull"))
+        above = DockerSettings(pull=self.config.getoption("llem_pull"))
         return above, study.docker, self.user.settings.docker
 
     def skips_preflight(self, study: Study) -> str | None:
         """Who says that a study's containers are started without looking first; None for nobody."""
-        if self._config.getoption("llem_skip_preflight"):
+        if self.config.getoption("llem_skip_preflight"):
             return "command line"
         sources = {
             "execution.skip_preflight": study.execution.skip_preflight,
@@ -107,6 +112,7 @@ class Choices:
         backend = experiment.backend
         sources = {**self._above("runner"), "study": study.runners, **self._below("runner")}
         spec = resolve.resolve(backend, sources, self.detected, self.other_runners)
+        spec = self._with_python(spec, study)
         image, source = self._image(spec, study, experiment)
         if spec.mode == "docker" and image is None and not spec.chosen:
             # Nobody asked for a container, and there is none to be had for this backend.
@@ -132,18 +138,29 @@ class Choices:
         sources = {**variable, "study": study.images, **self._below("image")}
         return images.choose(backend, spec, experiment.image, sources)
 
+    def _with_python(self, spec: RunnerSpec, study: Study) -> RunnerSpec:
+        """A local runner with the absolute path of its interpreter, should it name one."""
+        if spec.mode != "local" or spec.argument is None:
+            return spec
+        folders = {"study": study.path.parent, "cli": self.config.invocation_params.dir}
+        try:
+            python = located(spec.argument, folders.get(spec.source, self.config.rootpath))
+        except RunnerError as error:
+            raise RunnerError(f"{spec.source}: {error}") from None
+        return dataclasses.replace(spec, argument=python)
+
     @functools.cached_property
     def _cli(self) -> dict[str, str]:
         """Both spellings of the command line's choice; the specific one wins."""
-        found = resolve.parse_pairs(self._config.getoption("llem_runner") or [], "--llem-runner")
+        found = resolve.parse_pairs(self.config.getoption("llem_runner") or [], "--llem-runner")
         for backend in WELL_KNOWN:
-            if value := self._config.getoption(f"llem_runner_{backend}"):
+            if value := self.config.getoption(f"llem_runner_{backend}"):
                 found[backend] = value
         self._refuse_unknown("cli", found)
         return found
 
     def _ini(self, name: str) -> dict[str, str]:
-        found = resolve.parse_pairs(self._config.getini(name), f"ini {name}")
+        found = resolve.parse_pairs(self.config.getini(name), f"ini {name}")
         self._refuse_unknown(f"ini {name}", found)
         return found
 

@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.errors import RunnerError, StudyError
+from pytest_llem.experiment import Experiment
+from pytest_llem.plugin.arms import base_of
 from pytest_llem.plugin.comparing import budgeted, budgets
 from pytest_llem.plugin.marks import Mark, Marks, measurement_mark
-from pytest_llem.plugin.naming import shown_path
+from pytest_llem.plugin.naming import item_name, shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.study.load import Planned, Study, load
+from pytest_llem.study.schedule import turn_of
 
 __all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile", "running"]
 
@@ -54,11 +58,24 @@ class StudyFile(pytest.Module):
             planned = budgeted(plain, shown, given)
             name = planned.experiment.id
             node: ExperimentNode = ExperimentNode.from_parent(
-                self, name=name, study=study, planned=planned, runner=runner, shown=shown
+                self,
+                name=name,
+                study=study,
+                planned=planned,
+                runner=runner,
+                shown=shown,
+                base=self._base(study, planned.experiment),
             )
             for mark in marks.get(name, ()):
                 node.add_marker(mark)
             yield node
+
+    def _base(self, study: Study, experiment: Experiment) -> RunnerSpec | None:
+        """What an experiment is compared with, should there be anything."""
+        try:
+            return base_of(self.config.stash[KEY].choices, study, experiment)
+        except RunnerError as error:
+            raise self.CollectError(f"--llem-ab: {error}") from error
 
     def _read(self, shown: str) -> tuple[Study, list[RunnerSpec], dict[str, list[Mark]]]:
         """The study, the runner of each experiment, and the marks of those that have any."""
@@ -87,13 +104,22 @@ class ExperimentNode(pytest.Collector):
     Attributes:
         runner: where it runs; may be moved to containers once the selection is known.
         shown: the study's path as messages name it.
-        selected: cycles that are measured by themselves in this session, once that is known.
+        base: where what it is compared with runs; None where it isn't.
+        selected: for each arm the cycles that are measured by themselves in this session, once
+            that is known; empty where a gate measures them.
         unmet: what it requires and this host lacks.
         refused: why it can't be isolated from the study's other backends.
     """
 
     def __init__(
-        self, *, study: Study, planned: Planned, runner: RunnerSpec, shown: str, **keywords: Any
+        self,
+        *,
+        study: Study,
+        planned: Planned,
+        runner: RunnerSpec,
+        shown: str,
+        base: RunnerSpec | None = None,
+        **keywords: Any,
     ) -> None:
         """Keep what the items need."""
         super().__init__(**keywords)
@@ -101,14 +127,17 @@ class ExperimentNode(pytest.Collector):
         self.planned = planned
         self.runner = runner
         self.shown = shown
-        self.selected: list[int] = []
+        self.base = base
+        self.selected: dict[Arm | None, list[int]] = {}
         self.unmet = ""
         self.refused = ""
 
     def collect(self) -> Iterator[pytest.Item]:
         """Items ``c1`` … ``cN`` and ``gate``."""
-        for cycle in range(1, self.study.execution.cycles + 1):
-            yield MeasurementItem.from_parent(self, name=f"c{cycle}", cycle=cycle)
+        for cycle, arm in self.turns():
+            yield MeasurementItem.from_parent(
+                self, name=item_name(cycle, arm), cycle=cycle, arm=arm
+            )
         if self.planned.limits:
             yield GateItem.from_parent(self, name="gate")
 
@@ -116,6 +145,20 @@ class ExperimentNode(pytest.Collector):
     def llem(self) -> LlemSession:
         """The session's state."""
         return self.config.stash[KEY]
+
+    @property
+    def arms(self) -> tuple[Arm | None, ...]:
+        """What is measured of it."""
+        return (None,) if self.base is None else ("head", "base")
+
+    def runner_of(self, arm: Arm | None) -> RunnerSpec:
+        """Where an arm runs."""
+        return self.base if arm == "base" and self.base is not None else self.runner
+
+    def turns(self) -> Iterator[tuple[int, Arm | None]]:
+        """All its measurements, in order."""
+        for cycle in range(1, self.study.execution.cycles + 1):
+            yield from ((cycle, arm) for arm in sorted(self.arms, key=partial(turn_of, cycle)))
 
 
 # The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
@@ -168,8 +211,7 @@ class LlemItem(pytest.Function):
         """Skip or refuse what can't be made here, before anything is set up for it."""
         if self.experiment.unmet:
             pytest.skip(self.experiment.unmet)
-        measures = isinstance(self, MeasurementItem) or not self.experiment.selected
-        if self.experiment.refused and measures:
+        if self.experiment.refused and self.runners:
             pytest.fail(self.experiment.refused, pytrace=False)
         super().setup()
 
@@ -183,6 +225,11 @@ class LlemItem(pytest.Function):
     def line(self) -> int:
         """The line of the study that this item is about."""
         return self.experiment.planned.line
+
+    @property
+    def runners(self) -> Sequence[RunnerSpec]:
+        """Where it measures; nowhere if it doesn't."""
+        return ()
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """File, line (from 0) and title."""
@@ -198,7 +245,7 @@ class LlemItem(pytest.Function):
         Raises:
             pytest.fail.Exception: when containers don't work here.
         """
-        if self.experiment.runner.mode == "docker":
+        if any(runner.mode == "docker" for runner in self.runners):
             self.fixture("llem_docker").admit(self)
 
     def fixture(self, name: str) -> Any:
@@ -209,16 +256,19 @@ class LlemItem(pytest.Function):
 
 
 class MeasurementItem(LlemItem):
-    """One cycle of an experiment."""
+    """One cycle of an experiment, or of what it is compared with."""
 
-    def __init__(self, *, cycle: int, parent: ExperimentNode, **keywords: Any) -> None:
+    def __init__(
+        self, *, cycle: int, parent: ExperimentNode, arm: Arm | None = None, **keywords: Any
+    ) -> None:
         """Ask for the fixtures that the runner needs, and carry the marker."""
-        callobj = _docker if parent.runner.mode == "docker" else _local
+        mode = parent.runner_of(arm).mode
+        callobj = _docker if mode == "docker" else _local
         super().__init__(parent=parent, callobj=callobj, **keywords)
         self.cycle = cycle
+        self.arm = arm
         experiment = parent.planned.experiment
         gpus = 0 if experiment.device == "cpu" else experiment.devices
-        mode = parent.runner.mode
         self.add_marker(measurement_mark(experiment.backend, mode, cycle, gpus))
         self.extra_keyword_matches.update(
             (experiment.backend, mode, *parent.planned.variants.values())
@@ -228,6 +278,11 @@ class MeasurementItem(LlemItem):
         """Set up the fixtures, those too that the signature could not name yet."""
         super().setup()
         self.isolate()
+
+    @property
+    def runners(self) -> Sequence[RunnerSpec]:
+        """Where it measures."""
+        return (self.experiment.runner_of(self.arm),)
 
     def runtest(self) -> None:
         """Measure."""
@@ -246,6 +301,12 @@ class GateItem(LlemItem):
         """The line of the first limit."""
         return int(self.experiment.planned.limits[0].where.rpartition(":")[2])
 
+    @property
+    def runners(self) -> Sequence[RunnerSpec]:
+        """Where it measures, when none of the cycles was selected."""
+        node = self.experiment
+        return () if node.selected else [node.runner_of(arm) for arm in node.arms]
+
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""
         running().run_gate(self)
@@ -253,6 +314,6 @@ class GateItem(LlemItem):
     def setup(self) -> None:
         """A gate that is going to measure by itself needs what measurements need."""
         super().setup()
-        if not self.experiment.selected:
+        if self.runners:
             self.fixture("llem_models")
             self.isolate()

@@ -88,10 +88,10 @@ def uses(session: pytest.Session) -> list[Use]:
     """All images that the session's containers are made from, each with what it must be able to."""
     choices = session.config.stash[KEY].choices
     found: dict[str, Use] = {}
-    for node in _nodes(session):
+    for node, image in _images(session):
         if choices.skips_preflight(node.study):
             continue
-        experiment, image = node.planned.experiment, node.runner.image or ""
+        experiment = node.planned.experiment
         gpus = 0 if experiment.device == "cpu" else experiment.devices
         pull = Settings.of(given(*choices.containers(node.study))).pull
         if known := found.get(image):
@@ -102,18 +102,16 @@ def uses(session: pytest.Session) -> list[Use]:
     return list(found.values())
 
 
-def _nodes(session: pytest.Session) -> list[ExperimentNode]:
-    """Experiments that are going to be measured in containers."""
+def _images(session: pytest.Session) -> Iterator[tuple[ExperimentNode, str]]:
+    """Experiments that are going to be measured in containers, and of which image."""
     nodes = dict.fromkeys(
         item.experiment
         for item in session.items
         if isinstance(item, LlemItem) and item.get_closest_marker("skip") is None
     )
-    return [
-        node
-        for node in nodes
-        if node.runner.mode == "docker" and not node.unmet and not node.refused
-    ]
+    for node in nodes:
+        runners = [] if node.unmet or node.refused else map(node.runner_of, node.arms)
+        yield from ((node, runner.image or "") for runner in runners if runner.mode == "docker")
 
 
 class Fetching(contextlib.AbstractContextManager[Progress]):

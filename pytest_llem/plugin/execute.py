@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.errors import EngineMissing, ResultsError, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
+from pytest_llem.plugin.naming import item_name
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
@@ -31,7 +32,16 @@ from pytest_llem.study.identity import engine_key
 from pytest_llem.study.load import Planned, Study
 from pytest_llem.wire import to_dict
 
-__all__ = ["LlemFailed", "Turn", "judge", "key_of", "measure", "outcome_of", "raise_failure"]
+__all__ = [
+    "LlemFailed",
+    "Selection",
+    "Turn",
+    "judge",
+    "key_of",
+    "measure",
+    "outcome_of",
+    "raise_failure",
+]
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -57,6 +67,7 @@ class Turn:
     Attributes:
         file: of the study, as messages show it.
         node: pytest's id of the test that measures.
+        arm: of an A/B comparison.
     """
 
     study: Study
@@ -65,6 +76,12 @@ class Turn:
     cycle: int
     file: str
     node: str
+    arm: Arm | None = None
+
+    @property
+    def name(self) -> str:
+        """``c1``, ``c1-base``."""
+        return item_name(self.cycle, self.arm)
 
     @property
     def where(self) -> str:
@@ -77,7 +94,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
     planned, study = turn.planned, turn.study
     measurement = failure = skipped = raw = gap = None
     try:
-        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, study.gaps)
+        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, turn.arm, study.gaps)
         measurement, raw = _converse(run, turn)
     except EngineMissing as error:
         if not turn.runner.chosen and not run.strict:
@@ -108,7 +125,7 @@ def measure(run: Run, turn: Turn) -> Outcome:
 
 def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
-    experiment, cycle, journal = turn.planned.experiment, turn.cycle, run.journal
+    experiment, journal = turn.planned.experiment, run.journal
     if experiment.backend not in names(BACKENDS):
         raise EngineMissing(
             f"backend {experiment.backend}: no installed package brings it",
@@ -116,10 +133,9 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
             fix=f"a version of pytest-llem that has {experiment.backend}, or a package that"
             f" registers it in the entry-point group {BACKENDS}",
         )
-    where = (turn.file, experiment.id, cycle)
     with (
-        SideFile(journal.raw_path(*where)) as side_file,
-        watching(run.config, experiment, cycle, side_file) as watcher,
+        SideFile(journal.raw_path(turn.file, experiment.id, turn.name)) as side_file,
+        watching(run.config, experiment, turn.name, side_file) as watcher,
     ):
         measurement = run.workers.measure(_task(run, turn), watcher)
         name = watcher.keep()
@@ -131,7 +147,7 @@ def _task(run: Run, turn: Turn) -> Task:
     """What is to be done where, in the words of the runners."""
     experiment, runner = turn.planned.experiment, turn.runner
     settings = given(*run.config.stash[KEY].choices.containers(turn.study))
-    contained = runner.mode == "docker"
+    kept = experiment.worker == "reuse" or (runner.mode == "docker" and keeps_engine(settings))
     return Task(
         experiment=experiment,
         digest=turn.planned.digest,
@@ -140,13 +156,14 @@ def _task(run: Run, turn: Turn) -> Task:
         key=_key(experiment, runner, settings),
         launch=Launch(
             backend=experiment.backend,
-            log=run.journal.log_path(turn.file, experiment.id, turn.cycle),
+            log=run.journal.log_path(turn.file, experiment.id, turn.name),
             argument=runner.argument,
             environment=experiment.env,
             image=runner.image,
             settings=settings,
         ),
-        keep=experiment.worker == "reuse" or (contained and keeps_engine(settings)),
+        # Two engines don't share a device: base and head can't both be kept.
+        keep=kept and turn.arm is None,
     )
 
 
@@ -192,6 +209,7 @@ def outcome_of(
         failure=failure,
         skipped=skipped,
         skip_wanted=skip_wanted,
+        arm=turn.arm,
     )
 
 
@@ -202,7 +220,9 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
         LlemFailed: for a failure, and in strict mode for a flawed measurement.
         pytest.skip.Exception: for a skipped one.
     """
-    title = f"{outcome.experiment} cycle {outcome.cycle} failed ({turn.runner.value} runner)"
+    of_base = " of the base" if turn.arm == "base" else ""
+    title = f"{outcome.experiment} cycle {outcome.cycle}{of_base} failed"
+    title += f" ({turn.runner.value} runner)"
     if outcome.skipped:
         pytest.skip(outcome.skipped)
     if failure := outcome.failure:
@@ -213,34 +233,65 @@ def raise_failure(turn: Turn, outcome: Outcome, *, strict: bool) -> None:
         raise LlemFailed(turn.where, title, problems)
 
 
-def judge(
-    run: Run,
-    study: str,
-    planned: Planned,
-    file: str,
-    selected: Sequence[int],
-    outcomes: Mapping[int, Outcome],
-) -> tuple[Verdict, ...]:
-    """The verdicts of a gate over the selected cycles of an experiment of a study and its file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a gate judges.
 
-    ``outcomes`` are of this process; what they lack is looked for in the session's journals.
+    Attributes:
+        file: of the study, as messages show it.
+        cycles: the selected ones of each arm.
     """
-    if not outcomes.keys() >= set(selected):
-        others = run.elsewhere(file, planned.experiment.id, planned.digest)
-        outcomes = {**others, **outcomes}
-    if missing := [f"c{cycle}" for cycle in selected if cycle not in outcomes]:
+
+    study: Study
+    planned: Planned
+    file: str
+    cycles: Mapping[Arm | None, Sequence[int]]
+
+
+def judge(run: Run, selection: Selection) -> tuple[Verdict, ...]:
+    """The verdicts of a gate over the selected cycles of an experiment."""
+    study, planned = selection.study, selection.planned
+    head: Arm | None = None if None in selection.cycles else "head"
+    if not selection.cycles.get(head):
+        reason = "no cycle of the head was selected; run the experiment:"
+        reason += f" pytest {selection.file}::{planned.experiment.id}"
+        return (
+            gates.without_cycles("failed" if run.strict else "skipped", reason, planned.limits),
+        )
+    found = {arm: _outcomes(run, selection, arm) for arm in selection.cycles}
+    missing = [
+        item_name(cycle, arm)
+        for arm, cycles in selection.cycles.items()
+        for cycle in cycles
+        if cycle not in found[arm]
+    ]
+    if missing:
         # Judging the rest would pass for a verdict on all of them.
         reason = f"{', '.join(missing)} not in this process nor (yet) in the session's journals; "
         if run.config.getoption("llem_dist") == "off":
             reason += "without --llem-dist=off one xdist worker gets the whole experiment"
         else:
-            reason += f"run the experiment again: pytest {file}::{planned.experiment.id}"
+            reason += f"run the experiment again: pytest {selection.file}::{planned.experiment.id}"
         return (gates.without_cycles("failed", reason, planned.limits),)
+    judged = {
+        arm: [found[arm][cycle] for cycle in cycles] for arm, cycles in selection.cycles.items()
+    }
     known = references(run.config)
     return gates.judge(
         planned.limits,
-        [outcomes[cycle] for cycle in selected],
-        () if known is None else known.of(study, planned.experiment.id),
+        judged[head],
+        () if known is None else known.of(study.name, planned.experiment.id),
+        base=None if head is None else judged.get("base", []),
         allow_estimated=run.allow_estimated,
         strict=run.strict,
     )
+
+
+def _outcomes(run: Run, selection: Selection, arm: Arm | None) -> Mapping[int, Outcome]:
+    """An arm's cycles, of this process or of the session's others."""
+    study, planned = selection.study, selection.planned
+    outcomes = run.outcomes.get((study.path, planned.experiment.id, arm), {})
+    if outcomes.keys() >= set(selection.cycles[arm]):
+        return outcomes
+    others = run.elsewhere(selection.file, planned.experiment.id, planned.digest, arm)
+    return {**others, **outcomes}

@@ -15,7 +15,9 @@ import pytest
 
 __all__ = ["LaneScheduling", "Node", "deal", "holds_study"]
 
-_STUDY_ITEM = re.compile(r"(?P<experiment>.+\.ya?ml::[^:]+)::(?:c\d+|gate)(?:@(?P<group>.+))?")
+_STUDY_ITEM = re.compile(
+    r"(?P<experiment>.+\.ya?ml::[^:]+)::(?:c\d+(?:-base)?|gate)(?:@(?P<group>.+))?"
+)
 """The id of a study's item; loadgroup adds a group to it."""
 
 

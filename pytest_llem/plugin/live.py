@@ -23,9 +23,9 @@ _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 _MIN_ROOM = 20
 
 
-def describe(experiment: Experiment, cycle: int, progress: Progress) -> str:
+def describe(experiment: Experiment, turn: str, progress: Progress) -> str:
     """A line about a measurement: name, phase, requests done, seconds gone, power, seconds left."""
-    parts = [f"{experiment.id} c{cycle}", progress.phase]
+    parts = [f"{experiment.id} {turn}", progress.phase]
     if progress.total:
         parts.append(f"{progress.done}/{progress.total}")
     parts.append(f"{progress.elapsed_s:.0f} s")
@@ -101,12 +101,12 @@ class Watcher(Listener):
     """
 
     def __init__(
-        self, line: LiveLine, experiment: Experiment, cycle: int, side_file: SideFile
+        self, line: LiveLine, experiment: Experiment, turn: str, side_file: SideFile
     ) -> None:
         """Take what to show it on, what is measured, and where its raw series go."""
         self._line = line
         self._experiment = experiment
-        self._cycle = cycle
+        self._turn = turn
         self._side_file = side_file
         self.lost: ResultsError | None = None
 
@@ -137,16 +137,16 @@ class Watcher(Listener):
 
     def progress(self, progress: Progress) -> None:
         """Replace the live line."""
-        self._line.show(describe(self._experiment, self._cycle, progress))
+        self._line.show(describe(self._experiment, self._turn, progress))
 
 
 @contextlib.contextmanager
 def watching(
-    config: pytest.Config, experiment: Experiment, cycle: int, side_file: SideFile
+    config: pytest.Config, experiment: Experiment, turn: str, side_file: SideFile
 ) -> Iterator[Watcher]:
     """A watcher for one measurement; its line is gone afterwards."""
     line = LiveLine(config)
     try:
-        yield Watcher(line, experiment, cycle, side_file)
+        yield Watcher(line, experiment, turn, side_file)
     finally:
         line.clear()

@@ -17,6 +17,7 @@ import pytest
 __all__ = [
     "SESSION_NAME",
     "is_study",
+    "item_name",
     "left_out",
     "named_paths",
     "session_name",
@@ -66,6 +67,11 @@ def session_name(config: pytest.Config) -> str:
     worker_input = getattr(config, "workerinput", {})
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     return str(worker_input.get("llem_session") or f"{moment}-{os.urandom(2).hex()}")
+
+
+def item_name(cycle: int, arm: str | None) -> str:
+    """The name of a measurement: ``c1``, and ``c1-base`` for what it is compared with."""
+    return f"c{cycle}-base" if arm == "base" else f"c{cycle}"
 
 
 def shown_path(config: pytest.Config, path: Path) -> str:

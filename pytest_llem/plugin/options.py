@@ -126,6 +126,15 @@ def _add_comparison(group: Any) -> None:
         " several times.",
     )
     group.addoption(
+        "--llem-ab",
+        dest="llem_ab",
+        action="append",
+        metavar="[BACKEND=]RUNNER",
+        help="Measure everything in a second environment too, cycle by cycle, and compare with it:"
+        " local:<python or virtual environment>, docker:<image>; may be given for several"
+        " backends.",
+    )
+    group.addoption(
         "--llem-compare-fail",
         dest="llem_compare_fail",
         action="append",

@@ -19,6 +19,7 @@ from pytest_llem.plugin.collect import ExperimentNode, LlemItem, MeasurementItem
 from pytest_llem.plugin.scheduler import out_of_order
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.runners import resolve
+from pytest_llem.runners.docker.settings import given, keeps_engine
 from pytest_llem.study.keys import Requires
 
 __all__ = ["settle"]
@@ -32,7 +33,7 @@ def settle(session: pytest.Session) -> None:
     llem = session.config.stash[KEY]
     for item in items:
         if isinstance(item, MeasurementItem):
-            item.experiment.selected.append(item.cycle)
+            item.experiment.selected.setdefault(item.arm, []).append(item.cycle)
     host = _Host(llem)
     studies: dict[Path, list[ExperimentNode]] = {}
     for node in dict.fromkeys(item.experiment for item in items):
@@ -76,12 +77,26 @@ def _say(llem: LlemSession, nodes: Sequence[ExperimentNode]) -> None:
         llem.notice(resolve.DETECTED)
     if "default" in sources and llem.choices.detected.gpu is not None:
         llem.notice(resolve.NOT_DETECTED)
-    if {"local", "docker"} <= {node.runner.mode for node in nodes if not node.refused}:
+    used = {node.runner_of(arm).mode for node in nodes if not node.refused for arm in node.arms}
+    if {"local", "docker"} <= used:
         llem.notice(resolve.MIXED)
     for node in nodes:
-        skipped_by = node.runner.mode == "docker" and llem.choices.skips_preflight(node.study)
+        contained = "docker" in {node.runner_of(arm).mode for arm in node.arms}
+        skipped_by = contained and llem.choices.skips_preflight(node.study)
         if skipped_by and not node.refused:
             llem.notice(f"Docker pre-flight skipped ({skipped_by}).")
+        if node.base is not None and _keeps(llem, node):
+            llem.notice(
+                f"{node.shown}: --llem-ab: no engine is kept: as two of them don't share a device,"
+                " each measurement of base and head loads its own (worker: fresh)"
+            )
+
+
+def _keeps(llem: LlemSession, node: ExperimentNode) -> bool:
+    """Whether measurements of an experiment would have shared engines."""
+    contained = "docker" in {node.runner_of(arm).mode for arm in node.arms}
+    kept = contained and keeps_engine(given(*llem.choices.containers(node.study)))
+    return kept or node.planned.experiment.worker == "reuse"
 
 
 class _Host:
@@ -99,7 +114,9 @@ class _Host:
         if asked.docker and not self._containers():
             yield "requires docker, and no daemon of this host was found"
         for backend in asked.backends:
-            if node.runner.mode != "docker" and (missing := _missing(backend)):
+            # What another Python or a container has, only its worker can tell.
+            here = node.runner.mode != "docker" and node.runner.argument is None
+            if here and (missing := _missing(backend)):
                 yield f"requires backend {backend}: {missing}"
         wanted = (asked.gpus, asked.gpu_memory_bytes, asked.gpu_name, asked.power_limit_w)
         if any(value is not None for value in wanted):

@@ -10,8 +10,11 @@ from typing import TypeVar
 
 import pytest
 
+from pytest_llem.demands import Arm
+from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.collect import ExperimentNode, GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.naming import shown_path
+from pytest_llem.plugin.rest import place_of
 from pytest_llem.plugin.session import KEY, results_folder
 from pytest_llem.records import IDLE_LASTS_S
 from pytest_llem.reports.plan import StudyPlan, Turn, lines
@@ -32,7 +35,7 @@ _NOT_SELECTED = "llem: nothing to plan, as nothing of the collected studies is s
 
 _Named = TypeVar("_Named", Supply, Copy)
 
-_Cycle = tuple[ExperimentNode, int]
+_Cycle = tuple[ExperimentNode, int, Arm | None]
 _Identity = tuple[str, str]
 """Digest of an experiment, and where it ran."""
 
@@ -78,6 +81,7 @@ def _plans(config: pytest.Config, items: Sequence[LlemItem]) -> Iterator[StudyPl
             file=node.shown,
             execution=node.study.execution,
             in_study=len(node.study.experiments),
+            with_base=_with_base(node, selected),
             selected=len({item.experiment for item in selected}),
             turns=own,
             gates=sum(isinstance(item, GateItem) and item not in idlers for item in selected),
@@ -131,34 +135,35 @@ def _cycles(items: Sequence[LlemItem], idlers: Collection[LlemItem]) -> Iterator
         if item in idlers:
             continue
         if isinstance(item, MeasurementItem):
-            yield node, item.cycle
+            yield node, item.cycle, item.arm
         elif node not in with_cycles:
-            yield from ((node, cycle) for cycle in range(1, node.study.execution.cycles + 1))
+            yield from ((node, cycle, arm) for cycle, arm in node.turns())
 
 
 def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[Turn]]:
     """The measurements of each study, with what is known of their times."""
     positions = {
         (path, planned.experiment.id): position
-        for path, study in {node.path: node.study for node, _ in cycles}.items()
+        for path, study in {node.path: node.study for node, *_ in cycles}.items()
         for position, planned in enumerate(study.experiments)
     }
-    known = _known(config, {_identity(node) for node, _ in cycles})
+    known = _known(config, {_identity(node, arm) for node, _, arm in cycles})
     idles = _Idles()
     found: dict[Path, list[Turn]] = {}
     previous: Place | None = None
-    for node, cycle in cycles:
+    for node, cycle, arm in cycles:
         gaps = node.study.gaps
-        place = (node.shown, node.name, cycle)
+        place = place_of(node.shown, node.name, cycle, arm)
         turn = Turn(
-            experiment=node.planned.experiment,
+            experiment=_experiment(node),
             cycle=cycle,
-            runner=node.runner,
+            arm=arm,
+            runner=node.runner_of(arm),
             position=positions[node.path, node.name],
             gap_s=gap_s(previous, place, gaps.between_experiments, gaps.between_cycles),
             thermal=gaps.mode == "thermal",
         )
-        busy_s = known.get(_identity(node))
+        busy_s = known.get(_identity(node, arm))
         turn = dataclasses.replace(turn, shares_idle=idles.is_known(turn, busy_s or 0.0))
         if busy_s is not None:
             turn = dataclasses.replace(turn, known_s=busy_s + turn.idle_s)
@@ -194,8 +199,22 @@ class _Idles:
         return False
 
 
-def _identity(node: ExperimentNode) -> _Identity:
-    return node.planned.digest, node.runner.mode
+def _identity(node: ExperimentNode, arm: Arm | None) -> _Identity:
+    return node.planned.digest, node.runner_of(arm).mode
+
+
+def _experiment(node: ExperimentNode) -> Experiment:
+    """As it would be measured: where there is a base, no engine is kept."""
+    experiment = node.planned.experiment
+    if node.base is None or experiment.worker != "reuse":
+        return experiment
+    return dataclasses.replace(experiment, worker="fresh")
+
+
+def _with_base(node: ExperimentNode, selected: Sequence[LlemItem]) -> int:
+    """How many experiments of a study have a base: by their backends, selected or not."""
+    have = {i.experiment.planned.experiment.backend for i in selected if i.experiment.base}
+    return sum(planned.experiment.backend in have for planned in node.study.experiments)
 
 
 def _known(config: pytest.Config, wanted: Collection[_Identity]) -> dict[_Identity, float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.plugin import comparing
+from pytest_llem.plugin import arms, comparing
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.outputs import Outputs
@@ -66,6 +66,7 @@ class Reporting:
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
+        arms.bases(config)
         self._references = comparing.references(config)
         comparing.budgets(config)
         self._outputs = Outputs(config)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.experiment import Experiment
 from pytest_llem.plugin.live import LiveLine
+from pytest_llem.plugin.naming import item_name
 from pytest_llem.runners import thermal
 from pytest_llem.study.keys import Gaps
 
-__all__ = ["Rests"]
+__all__ = ["Rests", "place_of"]
 
 
 class Rests:
@@ -26,10 +28,10 @@ class Rests:
         self._idle_c: dict[str, float | None] = {}
 
     def wait(
-        self, study: str, experiment: Experiment, cycle: int, gaps: Gaps
+        self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
     ) -> Mapping[str, Any] | None:
         """Wait, and tell as plain data what came of it; None where no gap was due."""
-        place = (study, experiment.id, cycle)
+        place = place_of(study, experiment.id, cycle, arm)
         longest_s = thermal.gap_s(
             self._previous, place, gaps.between_experiments, gaps.between_cycles
         )
@@ -43,7 +45,7 @@ class Rests:
             )
         if longest_s <= 0:
             return None
-        name = f"{experiment.id} c{cycle}"
+        name = f"{experiment.id} {item_name(cycle, arm)}"
         line = LiveLine(self._config)
 
         def tell(left_s: float, now_c: float | None) -> None:
@@ -74,6 +76,11 @@ class Rests:
                 found = thermal.cpu_thermometer()
             self._thermometers[device] = found
         return self._thermometers[device]
+
+
+def place_of(study: str, experiment: str, cycle: int, arm: Arm | None) -> thermal.Place:
+    """A measurement as gaps see it: base and head are as different as two experiments."""
+    return study, f"{experiment} (base)" if arm == "base" else experiment, cycle
 
 
 def _text(left_s: float, now_c: float | None, idle_c: float | None) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
@@ -27,7 +28,7 @@ class Run:
         strict: whatever isn't a clean pass fails.
         allow_estimated: gates judge estimates.
         carbon: what a joule costs here, by the user's own settings.
-        outcomes: (study file, experiment) to cycle to what became of it.
+        outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
     """
 
@@ -39,7 +40,7 @@ class Run:
         self.carbon = settings.carbon
         self.strict = bool(config.getoption("llem_strict"))
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
-        self.outcomes: dict[tuple[Path, str], dict[int, Outcome]] = {}
+        self.outcomes: dict[tuple[Path, str, Arm | None], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
         self._journal: Journal | None = None
         self._workers: Workers | None = None
@@ -74,13 +75,16 @@ class Run:
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
-        self.outcomes.setdefault((path, outcome.experiment), {})[outcome.cycle] = outcome
+        key = (path, outcome.experiment, outcome.arm)
+        self.outcomes.setdefault(key, {})[outcome.cycle] = outcome
 
-    def elsewhere(self, file: str, experiment: str, digest: str) -> dict[int, Outcome]:
+    def elsewhere(
+        self, file: str, experiment: str, digest: str, arm: Arm | None
+    ) -> dict[int, Outcome]:
         """An experiment's cycles in the journals of all the session's processes."""
-        wanted = (file, experiment, digest)
+        wanted = (file, experiment, digest, arm)
         outcomes, _ = read(results_folder(self.config))
-        found = [o for o in outcomes if (o.file, o.experiment, o.digest) == wanted]
+        found = [o for o in outcomes if (o.file, o.experiment, o.digest, o.arm) == wanted]
         # Of a cycle that was run again the last counts, as it does within a process.
         return {o.cycle: o for o in sorted(found, key=lambda o: o.finished)}
 

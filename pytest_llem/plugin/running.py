@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin import reporting, run
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
+    Selection,
     Turn,
     judge,
     key_of,
@@ -61,7 +63,7 @@ def begin(session: pytest.Session) -> None:
 
 def run_measurement(item: MeasurementItem) -> None:
     """Measure, and fail or skip as it went."""
-    turn, outcome = _measure(item, item.cycle)
+    turn, outcome = _measure(item, item.cycle, item.arm)
     raise_failure(turn, outcome, strict=item.experiment.llem.strict)
 
 
@@ -70,26 +72,25 @@ def run_gate(item: GateItem) -> None:
     node = item.experiment
     selected = node.selected
     if not selected:
-        selected = list(range(1, node.study.execution.cycles + 1))
-        for cycle in selected:
-            _measure(item, cycle)
-    this = run.of(item.config)
-    outcomes = this.outcomes.get((node.study.path, node.name), {})
+        selected = {arm: [cycle for cycle, of in node.turns() if of == arm] for arm in node.arms}
+        for cycle, arm in node.turns():
+            _measure(item, cycle, arm)
+    chosen = Selection(study=node.study, planned=node.planned, file=node.shown, cycles=selected)
     result = GateResult(
         study=node.study.name,
         file=node.shown,
         node=item.nodeid,
         experiment=node.name,
-        cycles=len(selected),
-        verdicts=judge(this, node.study.name, node.planned, node.shown, selected, outcomes),
+        cycles=len({cycle for cycles in selected.values() for cycle in cycles}),
+        verdicts=judge(run.of(item.config), chosen),
     )
     item.results["gate"] = to_dict(result)
     _raise(result)
 
 
-def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
+def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome]:
     """Measure a cycle, and put what became of it on the test's report."""
-    turn = _turn(item, cycle)
+    turn = _turn(item, cycle, arm)
     this = run.of(item.config)
     outcome = measure(this, turn)
     _keep(item, outcome)
@@ -102,15 +103,16 @@ def _measure(item: LlemItem, cycle: int) -> tuple[Turn, Outcome]:
     return turn, outcome
 
 
-def _turn(item: LlemItem, cycle: int) -> Turn:
+def _turn(item: LlemItem, cycle: int, arm: Arm | None) -> Turn:
     node = item.experiment
     return Turn(
         study=node.study,
         planned=node.planned,
-        runner=node.runner,
+        runner=node.runner_of(arm),
         cycle=cycle,
         file=node.shown,
         node=item.nodeid,
+        arm=arm,
     )
 
 
@@ -161,7 +163,7 @@ def keep_setup(
     excinfo: pytest.ExceptionInfo[BaseException],
 ) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
-    turn = _turn(item, item.cycle)
+    turn = _turn(item, item.cycle, item.arm)
     if report.skipped and item.experiment.llem.strict:
         failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
         report.outcome = "failed"
@@ -194,12 +196,12 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
 
     What a gate between two measurements leaves, the one behind it may use.
     """
-    if isinstance(following, GateItem) and following.experiment.selected:
+    if isinstance(following, GateItem) and not following.runners:
         return
     key = None
     if isinstance(following, LlemItem):
         node = following.experiment
-        key = key_of(item.config, node.study, node.planned, node.runner)
+        key = key_of(item.config, node.study, node.planned, following.runners[0])
     run.of(item.config).keep_engine_for(key)
 
 

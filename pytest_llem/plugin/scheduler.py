@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
-from pytest_llem.study.schedule import schedule
+from pytest_llem.study.schedule import schedule, turn_of
 
 __all__ = [
     "in_order",
@@ -88,11 +88,11 @@ def in_order(items: list[LlemItem]) -> list[LlemItem]:
             turn = rank[item.experiment.name, item.cycle]
             last[item.experiment.name] = max(turn, last.get(item.experiment.name, -1.0))
 
-    def position(item: LlemItem) -> float:
+    def position(item: LlemItem) -> tuple[float, int]:
         if isinstance(item, GateItem):
             # A gate that measures by itself comes last.
-            return last.get(item.experiment.name, math.inf) + 0.5
+            return last.get(item.experiment.name, math.inf) + 0.5, 0
         assert isinstance(item, MeasurementItem)
-        return rank[item.experiment.name, item.cycle]
+        return rank[item.experiment.name, item.cycle], turn_of(item.cycle, item.arm)
 
     return sorted(items, key=position)

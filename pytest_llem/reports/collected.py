@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pytest_llem.demands import Arm
 from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
+from pytest_llem.results.arms import of_arms
 from pytest_llem.results.gates import overall
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, References, of_outcomes
@@ -13,7 +15,7 @@ from pytest_llem.results.regression import compared
 from pytest_llem.results.statistics import summarise
 from pytest_llem.results.steadiness import doubts
 
-__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult"]
+__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "base_name"]
 
 COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 """What is compared where nobody asks for anything in particular."""
@@ -44,12 +46,14 @@ class ExperimentResult:
         outcomes: one for each cycle: of its last try, should there be several.
         replaced: of the tries before that.
         references: the same experiment in earlier sessions; None where nothing is compared.
+        base: outcomes of what it is compared with; None where that isn't measured.
     """
 
     outcomes: tuple[Outcome, ...]
     gate: GateResult | None
     replaced: tuple[Outcome, ...] = ()
     references: Sequence[Reference] | None = None
+    base: tuple[Outcome, ...] | None = None
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -63,19 +67,24 @@ class ExperimentResult:
 
     @property
     def comparisons(self) -> dict[str, Comparison | str]:
-        """Speed and energy beside earlier sessions, or why not; empty where nothing is compared.
+        """Speed and energy beside earlier sessions or the base, or why not.
 
-        What a gate judged is with its verdict.
+        Empty where nothing is compared; what a gate judged is with its verdict.
         """
+        judged = {v.metric for v in self.gate.verdicts if v.comparison} if self.gate else set()
+        wanted = [metric for metric in COMPARED if metric not in judged]
+        if self.base is not None:
+            pairs = of_arms(self.outcomes, self.base)
+            return {metric: pairs.compared(metric) for metric in wanted} if pairs else {}
         now = of_outcomes("now", self.outcomes)
         if self.references is None or now is None:
             return {}
-        judged = {v.metric for v in self.gate.verdicts if v.comparison} if self.gate else set()
-        return {
-            metric: compared(metric, now, self.references)
-            for metric in COMPARED
-            if metric not in judged
-        }
+        return {metric: compared(metric, now, self.references) for metric in wanted}
+
+    @property
+    def arm(self) -> Arm | None:
+        """Of an A/B comparison."""
+        return self.outcomes[0].arm if self.outcomes else None
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -99,30 +108,45 @@ class Collected:
     references: References | None = None
 
     def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
-        """(study, file, experiment) to what is known of it, in the order of first appearance."""
+        """(study, file, experiment) to what is known of it, in the order of first appearance.
+
+        Of an A/B comparison the base stands under a name of its own, :func:`base_name`.
+        """
         grouped: dict[tuple[str, str, str], list[Outcome]] = {}
         for outcome in self.outcomes:
-            key = (outcome.study, outcome.file, outcome.experiment)
-            grouped.setdefault(key, []).append(outcome)
+            is_base = outcome.arm == "base"
+            name = base_name(outcome.experiment) if is_base else outcome.experiment
+            grouped.setdefault((outcome.study, outcome.file, name), []).append(outcome)
         gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
         return {
-            key: _result(grouped.get(key, ()), gates.get(key), self._references(key))
+            key: self._result(key, grouped, gates.get(key))
             for key in [*grouped, *(key for key in gates if key not in grouped)]
         }
 
-    def _references(self, key: tuple[str, str, str]) -> Sequence[Reference] | None:
-        study, _, experiment = key
-        return None if self.references is None else self.references.of(study, experiment)
+    def _result(
+        self,
+        key: tuple[str, str, str],
+        grouped: Mapping[tuple[str, str, str], Sequence[Outcome]],
+        gate: GateResult | None,
+    ) -> ExperimentResult:
+        """The last try of each cycle counts, as it does for the gate."""
+        study, file, name = key
+        outcomes = grouped.get(key, ())
+        base = grouped.get((study, file, base_name(name)))
+        last = _last(outcomes)
+        return ExperimentResult(
+            outcomes=tuple(last.values()),
+            gate=gate,
+            replaced=tuple(outcome for outcome in outcomes if outcome is not last[outcome.cycle]),
+            references=None if self.references is None else self.references.of(study, name),
+            base=None if base is None else tuple(_last(base).values()),
+        )
 
 
-def _result(
-    outcomes: Sequence[Outcome], gate: GateResult | None, references: Sequence[Reference] | None
-) -> ExperimentResult:
-    """The last try of each cycle counts, as it does for the gate."""
-    last = {outcome.cycle: outcome for outcome in outcomes}
-    return ExperimentResult(
-        outcomes=tuple(last.values()),
-        gate=gate,
-        replaced=tuple(outcome for outcome in outcomes if outcome is not last[outcome.cycle]),
-        references=references,
-    )
+def base_name(experiment: str) -> str:
+    """What the base of an experiment is called; no experiment can be called so."""
+    return f"{experiment} (base)"
+
+
+def _last(outcomes: Sequence[Outcome]) -> dict[int, Outcome]:
+    return {outcome.cycle: outcome for outcome in outcomes}

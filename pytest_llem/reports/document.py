@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Comparison, Judgement, Summary, Verdict
 from pytest_llem.results.outcome import Outcome
@@ -47,6 +48,7 @@ class ExperimentReport:
     """An experiment over its cycles.
 
     Attributes:
+        arm: of an A/B comparison; null elsewhere.
         config: its fields, defaults included; null where no cycle has an outcome.
         cycles: how many have an outcome.
         measured: how many of them are measurements.
@@ -64,6 +66,7 @@ class ExperimentReport:
     comparisons: Mapping[str, Comparison | NotCompared]
     doubts: tuple[str, ...]
     statistics: Mapping[str, Summary]
+    arm: Arm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

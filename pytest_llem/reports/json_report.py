@@ -59,7 +59,8 @@ def _experiment(study: str, file: str, name: str, result: ExperimentResult) -> E
     return ExperimentReport(
         study=study,
         file=file,
-        experiment=name,
+        experiment=result.outcomes[0].experiment if result.outcomes else name,
+        arm=result.arm,
         config=dict(result.outcomes[0].config) if result.outcomes else None,
         cycles=len(result.outcomes),
         measured=len(result.measurements),

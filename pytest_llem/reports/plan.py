@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.experiment import Experiment, Poisson
 from pytest_llem.metrics import show
 from pytest_llem.runners.fetch import Copy, ImageSupply, Supply
@@ -36,6 +36,7 @@ class Turn:
         known_s: how long it took in earlier sessions, with the idle phase that it would have now;
             None where they didn't make it.
         shares_idle: it takes its idle power from an earlier one.
+        arm: of an A/B comparison.
     """
 
     experiment: Experiment
@@ -46,6 +47,12 @@ class Turn:
     thermal: bool = False
     known_s: float | None = None
     shares_idle: bool = False
+    arm: Arm | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its experiment and test, on one line."""
+        return f"{self.experiment.id}{_KEPT}c{self.cycle}{'-base' if self.arm == 'base' else ''}"
 
     @property
     def idle_s(self) -> float:
@@ -62,6 +69,7 @@ class StudyPlan:
         file: as messages name it.
         in_study: number of the study's experiments.
         selected: number of those that are selected.
+        with_base: number of the study's experiments that are compared with a base.
         turns: what would be measured, in order.
         gates: how many would judge that.
         supplies: models of what would be measured, named as they are to be shown.
@@ -81,6 +89,7 @@ class StudyPlan:
     images: Sequence[ImageSupply] = ()
     copies: Sequence[Copy] = ()
     not_made: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    with_base: int = 0
 
 
 def lines(plans: Sequence[StudyPlan]) -> Iterator[str]:
@@ -105,16 +114,20 @@ def _counts(plan: StudyPlan) -> str:
     """``4 experiments x 3 cycles = 12 measurements, 4 gates``, or how many of how many."""
     made, cycles = len(plan.turns), plan.execution.cycles
     count = len({turn.experiment.id for turn in plan.turns})
+    compared = len({turn.experiment.id for turn in plan.turns if turn.arm})
     text = _of(count, plan.in_study, "experiment")
-    if made and made == count * cycles:
-        text += f" x {_counted(cycles, 'cycle')} = {_counted(made, 'measurement')}"
+    if made and made == (count + compared) * cycles:
+        text += f" x {_counted(cycles, 'cycle')}"
+        if compared:
+            text += f" of base and head{'' if compared == count else f' ({compared} of them)'}"
+        text += f" = {_counted(made, 'measurement')}"
     else:
-        text += f", {_of(made, plan.in_study * cycles, 'measurement')}"
+        text += f", {_of(made, (plan.in_study + plan.with_base) * cycles, 'measurement')}"
     return f"{text}, {_counted(plan.gates, 'gate')}" if plan.gates else text
 
 
 def _made(plan: StudyPlan) -> Iterator[str]:
-    first = ", ".join(f"{turn.experiment.id}{_KEPT}c{turn.cycle}" for turn in plan.turns[:_TURNS])
+    first = ", ".join(turn.name for turn in plan.turns[:_TURNS])
     yield from _row("order", [_order(plan), first + _more(len(plan.turns) - _TURNS)])
     yield from _row("runner", _runners(plan.turns))
     yield from _row("images", _images(plan.images))
@@ -152,7 +165,8 @@ def _longer(experiment: Experiment) -> Iterator[str]:
 
 
 def _order(plan: StudyPlan) -> str:
-    execution, made = plan.execution, len(plan.turns)
+    execution = plan.execution
+    made = sum(turn.arm != "base" for turn in plan.turns)
     order, cycles = execution.order, execution.cycles
     if order == "shuffled":
         return f"shuffled, seed {execution.seed}"
@@ -165,16 +179,16 @@ def _order(plan: StudyPlan) -> str:
 
 
 def _runners(turns: Sequence[Turn]) -> Iterator[str]:
-    """A text for each backend; for each of its runners, should images differ."""
+    """A text for each backend and arm; for each of its runners, should images differ."""
     users: dict[tuple[str, RunnerSpec], dict[str, None]] = {}
     for turn in turns:
-        key = (turn.experiment.backend, turn.runner)
+        key = (f"{turn.experiment.backend}{f' {turn.arm}' if turn.arm else ''}", turn.runner)
         users.setdefault(key, {})[turn.experiment.id] = None
-    backends = [backend for backend, _ in users]
-    width = max(map(len, backends))
-    for (backend, runner), names in users.items():
-        text = f"{backend.ljust(width)}  {_runner(runner)}"
-        yield f"{text}: {_names(names)}" if backends.count(backend) > 1 else text
+    titles = [title for title, _ in users]
+    width = max(map(len, titles))
+    for (title, runner), names in users.items():
+        text = f"{title.ljust(width)}  {_runner(runner)}"
+        yield f"{text}: {_names(names)}" if titles.count(title) > 1 else text
 
 
 def _runner(runner: RunnerSpec) -> str:
@@ -251,7 +265,7 @@ def _loads(turns: Sequence[Turn]) -> str:
     now = f"{_load_count(turns)}{_workers(turns)}"
     in_study_order = sorted(turns, key=lambda turn: turn.position)
     least = sum(1 for _ in groupby(map(_engine, in_study_order)))
-    if least == _load_count(turns):
+    if least == _load_count(turns) or any(turn.arm for turn in turns):
         return now
     return f"{now}; {least} with order: sequential and worker: reuse"
 

@@ -93,6 +93,7 @@ def statistics(reports: Sequence[Report]) -> Table:
                 "study": experiment.study,
                 "file": experiment.file,
                 "experiment": experiment.experiment,
+                "arm": experiment.arm,
                 "metric": metric,
                 "unit": METRICS[metric].unit if metric in METRICS else None,
                 **{field.name: getattr(summary, field.name) for field in fields(Summary)},
@@ -132,7 +133,7 @@ def _shown(cell: Cell) -> Cell:
 def _last(reports: Sequence[Report]) -> Iterator[tuple[Report, Outcome]]:
     """The last try of each cycle, in the order of the first ones."""
     for report in reports:
-        found = {(o.study, o.file, o.experiment, o.cycle): o for o in report.measurements}
+        found = {(o.study, o.file, o.experiment, o.arm, o.cycle): o for o in report.measurements}
         yield from ((report, outcome) for outcome in found.values())
 
 
@@ -142,6 +143,7 @@ def _whose(report: Report, outcome: Outcome) -> _Row:
         "study": outcome.study,
         "file": outcome.file,
         "experiment": outcome.experiment,
+        "arm": outcome.arm,
     }
 
 

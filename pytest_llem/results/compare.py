@@ -47,22 +47,30 @@ class Change:
     """How a metric stands to what it was.
 
     Attributes:
-        ratio: median of the current cycles by that of the references.
+        ratio: of the current cycles to what they are compared with.
         worse: its logarithm, positive for worse.
         noise: standard error of that.
         n: current cycles.
-        sessions: references.
+        sessions: references; 0 where the base was measured in this session.
+        beyond: how many standard errors tell a change from noise.
     """
 
     ratio: float
     worse: float
     noise: float
     n: int
-    sessions: int
+    sessions: int = 0
+    beyond: float = _BEYOND
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Ratios that differ from this one by no more than noise."""
+        width = math.exp(self.beyond * self.noise)
+        return self.ratio / width, self.ratio * width
 
     def detectable(self, budget: float) -> float:
         """The smallest worsening that would fail with 80 % probability, relative: 0.1 for 10 %."""
-        return math.expm1(max(math.log1p(budget), _BEYOND * self.noise) + _POWER * self.noise)
+        return math.expm1(max(math.log1p(budget), self.beyond * self.noise) + _POWER * self.noise)
 
 
 def change(
@@ -97,7 +105,7 @@ def judged(found: Change, budget: float) -> Verdict:
     """Whether a change keeps a budget, 0.05 for 5 %, or breaks it beyond noise."""
     if found.worse <= math.log1p(budget):
         return "kept"
-    return "worse" if found.worse > _BEYOND * found.noise else "within noise"
+    return "worse" if found.worse > found.beyond * found.noise else "within noise"
 
 
 def _noise(now: Sequence[float], then: Sequence[Sequence[float]]) -> float:

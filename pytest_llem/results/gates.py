@@ -10,7 +10,13 @@
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
 
-Budgets for regressions are judged by :mod:`.regression`.
+Budgets for regressions are judged by :mod:`.regression`; beside a base also
+
+| situation | verdict of the budgets |
+| --- | --- |
+| k of n cycles of the base failed | failed, with the first cause |
+| no cycle of the base was measured, or none of both | skipped; strict: failed |
+| some cycles of the base were skipped | the other pairs are judged; strict: failed |
 """
 
 from __future__ import annotations
@@ -20,9 +26,10 @@ from collections.abc import Sequence
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
+from pytest_llem.results.arms import Pairs, of_arms
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, of_outcomes
-from pytest_llem.results.regression import judge_regression
+from pytest_llem.results.regression import compared, judge_regression
 from pytest_llem.results.statistics import summarise_figures
 
 __all__ = ["judge", "judge_limit", "overall", "without_cycles"]
@@ -33,6 +40,7 @@ def judge(
     outcomes: Sequence[Outcome],
     references: Sequence[Reference] = (),
     *,
+    base: Sequence[Outcome] | None = None,
     allow_estimated: bool,
     strict: bool,
 ) -> tuple[Verdict, ...]:
@@ -42,6 +50,7 @@ def judge(
         limits: of the study.
         outcomes: of the selected cycles, one at least.
         references: the same experiment in earlier sessions.
+        base: of an A/B comparison, the selected cycles of the other arm; None where there is none.
         allow_estimated: judge estimated figures as if they were measured.
         strict: whatever isn't a clean pass fails.
     """
@@ -56,17 +65,41 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
-    verdicts = []
-    now = of_outcomes("now", outcomes)
+    now, pairs = of_outcomes("now", outcomes), None if base is None else of_arms(outcomes, base)
+    lacks = None if base is None else _lacks_base(base, pairs, strict=strict)
     assert now is not None
     how = {"allow_estimated": allow_estimated, "strict": strict}
+    verdicts = []
     for limit in limits:
-        summary = summarise_figures([measurement.metrics[limit.metric] for measurement in measured])
+        figures = [measurement.metrics[limit.metric] for measurement in measured]
         if limit.least is not None or limit.most is not None:
-            verdicts.append(judge_limit(limit, summary, **how))
-        if limit.regression is not None:
-            verdicts.append(judge_regression(limit, now, references, **how))
-    return tuple(verdicts)
+            verdicts.append(judge_limit(limit, summarise_figures(figures), **how))
+        if limit.regression is None or lacks is not None:
+            continue
+        if pairs is not None:
+            found = pairs.compared(limit.metric, limit.regression)
+            beside = pairs.figures(limit.metric)
+        else:
+            found, beside = compared(limit.metric, now, references, budget=limit.regression), []
+        verdicts.append(judge_regression(limit, figures, found, beside=beside, **how))
+    budgets = [limit for limit in limits if limit.regression is not None]
+    return (*verdicts, without_cycles(*lacks, budgets)) if lacks and budgets else tuple(verdicts)
+
+
+def _lacks_base(
+    base: Sequence[Outcome], pairs: Pairs | None, *, strict: bool
+) -> tuple[Judgement, str] | None:
+    """What keeps a head from being judged beside its base, and what becomes of it."""
+    unjudged: Judgement = "failed" if strict else "skipped"
+    if causes := [cause for outcome in base if (cause := _cause(outcome, strict=strict))]:
+        return "failed", f"{len(causes)} of {len(base)} cycles of the base failed: {causes[0]}"
+    skipped = [outcome.skipped for outcome in base if outcome.skipped]
+    if skipped and (strict or len(skipped) == len(base)):
+        text = f"{len(skipped)} of {len(base)} cycles of the base were skipped: {skipped[0]}"
+        return unjudged, text
+    if pairs is None:
+        return unjudged, "no cycle of both base and head was selected, so nothing is compared"
+    return None
 
 
 def _cause(outcome: Outcome, *, strict: bool) -> str:

@@ -60,22 +60,22 @@ class Journal:
                 os.ftruncate(self._file.fileno(), end)
             raise ResultsError(f"{self._file.name}: {error.strerror}") from error
 
-    def log_path(self, file: str, experiment: str, cycle: int) -> Path:
-        """Where the worker of a measurement of a study file writes its log."""
-        return self.folder / "logs" / f"{_name(file, experiment, cycle)}.log"
+    def log_path(self, file: str, experiment: str, turn: str) -> Path:
+        """Where the worker of a measurement, ``c1``, of a study file writes its log."""
+        return self.folder / "logs" / f"{_name(file, experiment, turn)}.log"
 
-    def raw_path(self, file: str, experiment: str, cycle: int) -> Path:
+    def raw_path(self, file: str, experiment: str, turn: str) -> Path:
         """Where the raw series of a measurement go."""
-        return self.folder / "raw" / f"{_name(file, experiment, cycle)}.jsonl"
+        return self.folder / "raw" / f"{_name(file, experiment, turn)}.jsonl"
 
     def close(self) -> None:
         """Close the file; all of it is on the disk already."""
         self._file.close()
 
 
-def _name(file: str, experiment: str, cycle: int) -> str:
+def _name(file: str, experiment: str, turn: str) -> str:
     """Quoted, so that no two studies of one session share a file."""
-    return quote(f"{file}.{experiment}.c{cycle}", safe="")
+    return quote(f"{file}.{experiment}.{turn}", safe="")
 
 
 def read(folder: Path) -> tuple[list[Outcome], list[str]]:

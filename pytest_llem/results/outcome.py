@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Arm, RunnerSpec
 from pytest_llem.records import Failure, Measurement
 
 __all__ = ["Outcome"]
@@ -26,6 +26,7 @@ class Outcome:
         gap: what came of the rest before it; null where none was due.
         place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
+        arm: of an A/B comparison; null elsewhere.
     """
 
     study: str
@@ -44,3 +45,4 @@ class Outcome:
     gap: Mapping[str, Any] | None = None
     place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False
+    arm: Arm | None = None

@@ -131,7 +131,9 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
             " pip install --upgrade pytest-llem"
         )
     try:
-        yield from _grouped(path.name, document["measurements"])
+        # What the session was about; of its base it says no more than of any other session's.
+        rows = [row for row in document["measurements"] if row.get("arm") != "base"]
+        yield from _grouped(path.name, rows)
     except (KeyError, TypeError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
@@ -145,7 +147,10 @@ def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
 def _grouped(
     name: str, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[tuple[str, str], Reference]]:
-    """A reference of each experiment; of a cycle that was run again the last counts."""
+    """A reference of each experiment; of a cycle that was run again the last counts.
+
+    All rows are of one arm, where there are two.
+    """
     grouped: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
     for row in rows:
         if row["measurement"]:

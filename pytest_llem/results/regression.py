@@ -1,4 +1,4 @@
-"""Whether an experiment keeps its budget against earlier sessions. Pure.
+"""Whether an experiment keeps its budget, against earlier sessions or a base beside it. Pure.
 
 | situation | verdict |
 | --- | --- |
@@ -19,19 +19,20 @@ from collections.abc import Sequence
 
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
-from pytest_llem.records import Comparison, Judgement, Summary, Verdict
+from pytest_llem.records import Comparison, Figure, Judgement, Summary, Verdict
 from pytest_llem.results.compare import Change, change, judged
 from pytest_llem.results.references import Reference, changed_subject, changed_testbed
 from pytest_llem.results.statistics import summarise_figures
 
-__all__ = ["compared", "judge_regression"]
+__all__ = ["compared", "judge_regression", "percent", "size"]
 
 
 def judge_regression(
     limit: Limit,
-    now: Reference,
-    references: Sequence[Reference],
+    now: Sequence[Figure],
+    found: Comparison | str,
     *,
+    beside: Sequence[Figure] = (),
     allow_estimated: bool,
     strict: bool,
 ) -> Verdict:
@@ -39,30 +40,31 @@ def judge_regression(
 
     Args:
         limit: with a budget.
-        now: the experiment in this session.
-        references: the same in earlier ones.
+        now: the metric in this session, a figure of each cycle.
+        found: how it compares, by the same budget; or why it can't be compared.
+        beside: more figures, whose quality counts too.
         allow_estimated: judge estimated figures as if they were measured.
         strict: whatever isn't a clean pass fails.
     """
     budget = limit.regression
     assert budget is not None
-    summary = summarise_figures(now.read(limit.metric))
+    summary = summarise_figures(now)
     unjudged: Judgement = "failed" if strict else "skipped"
     if summary.median is None:
         return _verdict(limit, "failed", summary, f"unmeasured: {summary.reason}")
     if summary.quality == "estimated" and not allow_estimated:
         text = "estimated, not measured, so not compared; --llem-allow-estimated compares it"
         return _verdict(limit, unjudged, summary, text)
-    found = compared(limit.metric, now, references, budget=budget)
     if isinstance(found, str):
-        return _verdict(limit, unjudged, summary, f"{found} (budget {_percent(budget)})")
-    clean = found.outcome == "kept" and summary.quality in {"ok", "estimated"}
+        return _verdict(limit, unjudged, summary, f"{found} (budget {percent(budget)})")
+    worst = summarise_figures([*now, *beside])
+    clean = found.outcome == "kept" and worst.quality in {"ok", "estimated"}
     failed = found.outcome == "worse" or (strict and not clean)
     text = found.text
-    if summary.quality == "estimated":
+    if worst.quality == "estimated":
         text += ", estimated"
-    elif summary.quality != "ok":
-        text += f", reading {summary.quality}: {summary.reason}"
+    elif worst.quality != "ok":
+        text += f", reading {worst.quality}: {worst.reason}"
     return _verdict(limit, "failed" if failed else "passed", summary, text, found)
 
 
@@ -121,20 +123,25 @@ def _text(metric: str, current: Sequence[float], found: Change, budget: float | 
     now = statistics.median(current)
     then = now / found.ratio
     unit = METRICS[metric].unit
-    size = f"{abs(found.ratio - 1) * 100:.1f} %"
-    way = f"{size} worse than" if found.worse > 0 else f"{size} better than"
-    if found.ratio == 1:
-        way = "the same as"
+    way = f"{size(found)} {'as' if found.ratio == 1 else 'than'}"
     many = f" (median of {found.sessions} references)" if found.sessions > 1 else ""
     text = f"{show(now, unit)}, {way} {show(then, unit)}{many}, noise {found.noise * 100:.1f} %"
     if budget is not None:
-        text += f", budget {_percent(budget)}"
+        text += f", budget {percent(budget)}"
         if judged(found, budget) == "within noise":
             text += ": over it within noise, inconclusive"
-    return f"{text}; finds {_percent(found.detectable(budget or 0.0))} or more"
+    return f"{text}; finds {percent(found.detectable(budget or 0.0))} or more"
 
 
-def _percent(share: float) -> str:
+def size(found: Change) -> str:
+    """``5.0 % worse``."""
+    if found.ratio == 1:
+        return "the same"
+    return f"{abs(found.ratio - 1) * 100:.1f} % {'worse' if found.worse > 0 else 'better'}"
+
+
+def percent(share: float) -> str:
+    """``5 %`` for 0.05."""
     return f"{share * 100:.3g} %"
 
 
@@ -150,7 +157,7 @@ def _verdict(
         metric=limit.metric,
         outcome=outcome,
         measured=summary.median,
-        limit=f"at most {_percent(limit.regression)} worse",
+        limit=f"at most {percent(limit.regression)} worse",
         reason=text,
         where=limit.where,
         quality=summary.quality,

@@ -1,7 +1,8 @@
 """What is sent to a worker: its side of this package, as an archive Python can import from.
 
-A worker on this host has everything else already. One in an image has nothing of ours: it is also
-sent the bindings of NVML, and the packages that bring the backends and meters it is to use.
+A worker of the Python that runs pytest has everything else already. One in an image, or of another
+Python, has nothing of ours: it is also sent the bindings of NVML, and the packages that bring the
+backends and meters it is to use.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from importlib import resources
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from pytest_llem.extensions import Launch
+from pytest_llem.extensions import BACKENDS, METERS, Launch, names
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from importlib.metadata import Distribution, EntryPoint
     from importlib.resources.abc import Traversable  # Python 3.11+; only a type here
 
-__all__ = ["bootstrap", "build", "build_for", "header", "opening"]
+__all__ = ["bootstrap", "build", "build_for", "for_launch", "header", "opening"]
 
 _MODULES = (
     "__init__.py",
@@ -57,7 +58,9 @@ def bootstrap() -> str:
     return (resources.files("pytest_llem") / "worker" / "bootstrap.py").read_text("utf-8")
 
 
-def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) -> bytes:
+def opening(
+    launch: Launch, archive: bytes, heartbeat_s: float | None = None, *, apart: bool = False
+) -> bytes:
     """The first bytes for a worker: header and archive.
 
     The variables of an experiment are in the header, wherever the worker runs: a daemon keeps what
@@ -67,11 +70,14 @@ def opening(launch: Launch, archive: bytes, heartbeat_s: float | None = None) ->
         launch: what is being started.
         archive: as :func:`build` makes it.
         heartbeat_s: seconds between the heartbeats that it will be sent; None for none.
+        apart: what lies in the directory where it is started is none of its own.
     """
     told = header(launch) | {
         "archive_bytes": len(archive),
         "environment": dict(launch.environment),
     }
+    if apart:
+        told |= {"apart": True}
     if heartbeat_s is not None:
         told |= {"heartbeat_s": heartbeat_s}
     return json.dumps(told).encode() + b"\n" + archive
@@ -94,12 +100,22 @@ def build() -> bytes:
     return _zipped(_ours())
 
 
+def for_launch(launch: Launch) -> bytes:
+    """What a worker elsewhere is sent: with the backend and meters that it may need."""
+    experiment = launch.experiment
+    wanted = experiment.meters if experiment is not None else "auto"
+    meters = names(METERS) if wanted == "auto" else wanted
+    return build_for(
+        frozenset({(BACKENDS, launch.backend), *((METERS, meter) for meter in meters)})
+    )
+
+
 @functools.cache
 def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
-    """The same for an image that has nothing but Python and an engine.
+    """The same for an image, or another environment, that has nothing but Python and an engine.
 
     With it come NVML's bindings, and the packages of third parties that bring what is chosen;
-    what they need beside themselves must be in the image.
+    what they need beside themselves must be there.
 
     Args:
         chosen: groups and names of entry points; names that nobody registered are left out.

@@ -327,9 +327,13 @@ class Worker:
         """The engine isn't there; into an image nobody installs it now."""
         backend, what = self._experiment.backend, " and ".join(missing)
         message = f"backend {backend}: {what} not installed"
-        if image := getattr(self._transport, "about", {}).get("image"):
+        place = getattr(self._transport, "about", {})
+        if image := place.get("image"):
             message += f" in image {image}"
             install = f"name an image that has it: --llem-runner-{backend}=docker:IMAGE"
+        elif python := place.get("python"):
+            message += f" in the environment of {python}"
+            install = install.replace("pip install", f"{python} -m pip install", 1)
         raise EngineMissing(message, kind="missing", fix=install)
 
     def _result(self, frame: dict[str, Any], digest: str, cycle: int) -> Measurement:

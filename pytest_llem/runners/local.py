@@ -15,7 +15,8 @@ from pathlib import Path
 
 from pytest_llem.errors import ForkRefused
 from pytest_llem.extensions import Launch
-from pytest_llem.runners.archive import bootstrap, build, opening
+from pytest_llem.runners.archive import bootstrap, build, for_launch, opening
+from pytest_llem.runners.interpreters import environment
 from pytest_llem.runners.templates import ForkedProcess, Templates
 
 __all__ = ["LocalRunner", "LocalTransport", "start"]
@@ -43,8 +44,8 @@ class LocalRunner:
         self._templates = Templates(_QUIET)
 
     def start(self, launch: Launch) -> LocalTransport:
-        """Start a worker with this interpreter."""
-        return start(launch)
+        """Start a worker with the launch's interpreter, else this one."""
+        return start(launch, python=launch.argument)
 
     def fork(self, launch: Launch) -> LocalTransport:
         """Start a worker from a process that has imported its engine, and run nothing.
@@ -55,19 +56,20 @@ class LocalRunner:
         """
         if sys.platform != "linux":
             raise ForkRefused(f"workers are forked on Linux only, this is {sys.platform}")
-        return LocalTransport(self._templates.fork(launch), launch.log)
+        return LocalTransport(self._templates.fork(launch), launch.log, launch.argument)
 
     def close(self) -> None:
         """End the processes that workers were forked from."""
         self._templates.close()
 
 
-def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
-    """Start a worker with this interpreter.
+def start(launch: Launch, command: Sequence[str] = (), python: str | None = None) -> LocalTransport:
+    """Start a worker.
 
     Args:
         launch: what is to be started.
         command: put before the interpreter: ``nice -n 5``, for example.
+        python: absolute path of an interpreter that needs nothing of ours; this one if not given.
 
     Raises:
         OSError: when the log can't be written or the process not be started.
@@ -76,24 +78,34 @@ def start(launch: Launch, command: Sequence[str] = ()) -> LocalTransport:
     # At its end, wherever that is: see log_to().
     with launch.log.open("ab") as stderr:
         process = subprocess.Popen(
-            [*command, sys.executable, "-c", bootstrap()],
+            [*command, python or sys.executable, "-c", bootstrap()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            env={**_QUIET, **os.environ},
+            env={**_QUIET, **(environment(python, os.environ) if python else os.environ)},
             start_new_session=True,
             bufsize=0,
         )
-    transport = LocalTransport(process, launch.log)
-    transport.send(opening(launch, build()))
+    transport = LocalTransport(process, launch.log, python)
+    transport.send(opening(launch, for_launch(launch) if python else build(), apart=bool(python)))
     return transport
 
 
 class LocalTransport:
-    """Bytes to and from a subprocess that leads a process session of its own."""
+    """Bytes to and from a subprocess that leads a process session of its own.
 
-    def __init__(self, process: subprocess.Popen[bytes] | ForkedProcess, log: Path) -> None:
+    Attributes:
+        about: for the report: the interpreter, where it isn't the one that runs pytest.
+    """
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes] | ForkedProcess,
+        log: Path,
+        python: str | None = None,
+    ) -> None:
         """Take a process with pipes at its standard input and output."""
+        self.about = {"python": python} if python else {}
         assert process.stdin is not None
         assert process.stdout is not None
         self._process = process

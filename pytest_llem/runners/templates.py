@@ -1,7 +1,7 @@
 """Forked workers: from a process for each engine that has imported it and run nothing.
 
-Templates are kept as long as the session, a few of them: one for each backend and environment, as
-variables may count at import.
+Templates are kept as long as the session, a few of them: one for each backend, interpreter and
+environment, as variables may count at import.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import IO, Any
 
 from pytest_llem.errors import ForkRefused
 from pytest_llem.extensions import Launch
-from pytest_llem.runners.archive import bootstrap, build, header, opening
+from pytest_llem.runners import interpreters
+from pytest_llem.runners.archive import bootstrap, build, for_launch, header, opening
 
 __all__ = ["ForkedProcess", "Templates"]
 
@@ -54,7 +55,13 @@ class Templates:
             OSError: when the log can't be written, or the template not be started.
         """
         environment = {k: v for k, v in os.environ.items() if k not in _VOLATILE}
-        key = (launch.backend, *map(frozenset, (environment.items(), launch.environment.items())))
+        if launch.argument:
+            environment = interpreters.environment(launch.argument, environment)
+        key = (
+            launch.backend,
+            launch.argument,
+            *map(frozenset, (environment.items(), launch.environment.items())),
+        )
         template = self._known.pop(key, None)
         if template is not None and not template.lives():
             template.close()
@@ -81,10 +88,11 @@ class _Template:
         self._control = ours
         self._received = b""
         self._ended = False
+        python = launch.argument
         log = launch.log.with_name(f"template.{launch.backend}.{os.getpid()}.log")
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", bootstrap()],
+                [python or sys.executable, "-c", bootstrap()],
                 stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,
@@ -92,7 +100,9 @@ class _Template:
                 start_new_session=True,
             )
         with contextlib.suppress(OSError):  # it will not get ready
-            ours.sendall(opening(dataclasses.replace(launch, role="template"), build()))
+            archive = for_launch(launch) if python else build()
+            wanted = dataclasses.replace(launch, role="template")
+            ours.sendall(opening(wanted, archive, apart=bool(python)))
         patience_s = launch.experiment.load_timeout_s if launch.experiment else _ANSWER_S
         ready = self.heard(patience_s)
         self.refused = "it did not get ready" if ready is None else str(ready["refused"])

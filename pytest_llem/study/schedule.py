@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
-__all__ = ["Order", "balance", "schedule"]
+__all__ = ["Order", "balance", "base_first", "schedule", "turn_of"]
 
 Order = Literal["interleaved", "sequential", "shuffled", "latin_square"]
 
@@ -47,6 +47,20 @@ def schedule(
     else:
         blocks = [list(experiments)] * cycles
     return [(name, cycle) for cycle, block in enumerate(blocks, start=1) for name in block]
+
+
+def base_first(cycle: int) -> bool:
+    """Whether the base comes before the head in a cycle, from 1, of an A/B comparison.
+
+    Base-head, head-base, head-base, base-head, and so on after the sequence of Thue and Morse: of 2
+    cycles an even drift falls on both alike, of 4 one that slows down evenly too.
+    """
+    return bin(cycle - 1).count("1") % 2 == 0
+
+
+def turn_of(cycle: int, arm: str | None) -> int:
+    """Where an arm, ``base`` or ``head``, stands in a cycle: 0 or 1; the only one at 0."""
+    return int(arm is not None and (arm == "base") != base_first(cycle))
 
 
 def balance(n: int, cycles: int, order: Order) -> str:

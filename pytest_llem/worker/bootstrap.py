@@ -82,8 +82,8 @@ def check_python() -> None:
     """Say so where this Python is too old, in the words of the protocol, and end."""
     if sys.version_info < OLDEST:
         have, need = (".".join(map(str, version[:2])) for version in (sys.version_info, OLDEST))
-        message = f"Python {have} in the image, {need} or newer is needed"
-        fix = f"use an image with Python {need} or newer"
+        message = f"Python {have} where the worker runs, {need} or newer is needed"
+        fix = f"use an image, or an environment, with Python {need} or newer"
         frame = {"frame": "error", "kind": "refused", "message": message, "fix": fix}
         os.write(1, json.dumps(frame).encode() + b"\n")
         os._exit(64)
@@ -92,6 +92,8 @@ def check_python() -> None:
 if __name__ == "__main__":
     check_python()
     header = read_header()
+    if header.get("apart"):
+        sys.path[:] = filter(None, sys.path)  # of a -c, the first is the working directory
     sys.path.insert(0, keep(read_exactly(header["archive_bytes"])))
     from pytest_llem.worker.__main__ import main
 

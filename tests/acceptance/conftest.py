@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,18 @@ def ran(result: pytest.RunResult) -> list[str]:
         elif match := re.match(r"\[gw\d+\].* ([A-Z]+) \S+?::(\S+)", line):
             found.append(f"{match[2]} {match[1]}")  # as pytest-xdist has it
     return found
+
+
+def environment_with(folder: Path, **variables: str) -> Path:
+    """A virtual environment without any package, whose processes have variables of its own.
+
+    By them the fake engine is of another version there, or missing.
+    """
+    venv.create(folder, symlinks=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    lines = [f"import os; os.environ[{name!r}] = {text!r}" for name, text in variables.items()]
+    (site / "variables.pth").write_text("\n".join(lines) + "\n")
+    return folder
 
 
 class Project:

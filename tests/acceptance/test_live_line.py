@@ -108,4 +108,4 @@ def test_nothing_of_it_on_a_dumb_terminal(
     ],
 )
 def test_the_line_says_where_a_measurement_is(progress: Progress, text: str) -> None:
-    assert describe(Experiment(id="x", model="m"), 2, progress) == text
+    assert describe(Experiment(id="x", model="m"), "c2", progress) == text

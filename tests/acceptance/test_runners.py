@@ -51,11 +51,11 @@ def test_a_docker_item_is_an_error_with_a_fix(project: Project) -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["podman", "docker:", "local:x"])
+@pytest.mark.parametrize("value", ["podman", "docker:", "local:"])
 def test_a_value_that_is_no_runner_is_refused_with_its_source(project: Project, value: str) -> None:
     project.study(CYCLE)
     result = project.run("benchmarks", f"--llem-runner=fake={value}")
-    result.stdout.fnmatch_lines([f"cli: '{value}' is no runner; accepted: local, docker, *"])
+    result.stdout.fnmatch_lines([f"cli: '{value}' is no runner; accepted: local, *"])
     assert result.ret == pytest.ExitCode.INTERRUPTED
 
 

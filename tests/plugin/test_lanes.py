@@ -116,6 +116,8 @@ def names(ids: Sequence[str]) -> list[str]:
         ("s.study.yml::a::c12", True),
         ("../other/anything.yaml::a.b_c+d-e::gate", True),
         ("s.study.yaml::a::c1@group", True),
+        ("s.study.yaml::a::c1-base", True),
+        ("s.study.yaml::a::c1-other", False),
         ("my@folder/s.study.yaml::a::c1", True),
         ("test_x.py::a::c1", False),
         ("test_x.py::Test::gate", False),
@@ -142,6 +144,12 @@ def test_there_are_no_more_lanes_than_experiments() -> None:
 def test_equal_names_in_two_files_are_two_experiments() -> None:
     lanes, _ = deal(["x.yaml::a::c1", "y.yaml::a::c1", "x.yaml::a::gate"], 2, grouped=False)
     assert [list(lane) for lane in lanes] == [[0, 2], [1]]
+
+
+def test_base_and_head_of_an_experiment_are_kept_together() -> None:
+    ids = ["x.yaml::a::c1-base", "x.yaml::b::c1-base", "x.yaml::a::c1", "x.yaml::b::c1"]
+    lanes, _ = deal(ids, 2, grouped=False)
+    assert [list(lane) for lane in lanes] == [[0, 2], [1, 3]]
 
 
 def test_groups_of_xdist_are_kept_together_where_they_are_asked_for() -> None:

@@ -25,7 +25,7 @@ def turn(name: str = "a", cycle: int = 1, **fields: Any) -> Turn:
     """A measurement without idle phase and gap."""
     own = {
         key: fields.pop(key)
-        for key in ("position", "gap_s", "thermal", "known_s", "shares_idle", "runner")
+        for key in ("position", "gap_s", "thermal", "known_s", "shares_idle", "runner", "arm")
         if key in fields
     }
     base = Turn(

@@ -24,6 +24,25 @@ def test_experiments_of_one_name_in_two_studies_or_files_are_two() -> None:
     assert len(Collected(given, []).experiments()) == 3
 
 
+def test_the_base_of_a_comparison_has_a_row_and_figures_of_its_own() -> None:
+    values = {"base": 1.0, "head": 1.1}
+    given = [
+        outcome(arm=arm, cycle=cycle, measurement=measurement(metrics={"output_tokens_per_s": v}))
+        for cycle in (1, 2, 3)
+        for arm, v in values.items()
+    ]
+    base, head = Collected(given, [gate(verdict())]).experiments().items()
+    assert [key[2] for key, _ in (base, head)] == ["a (base)", "a"]
+    assert [result.arm for _, result in (base, head)] == ["base", "head"]
+    assert [result.gate for _, result in (base, head)] == [None, gate(verdict())]
+    assert base[1].summary["output_tokens_per_s"].median == 1.0
+    assert head[1].summary["output_tokens_per_s"].median == 1.1
+    assert base[1].comparisons == {}
+    found = head[1].comparisons["output_tokens_per_s"]
+    assert not isinstance(found, str)
+    assert (found.pairs, found.outcome) == (3, "kept")
+
+
 def test_a_gate_belongs_to_its_experiment() -> None:
     found = Collected([outcome(), outcome(experiment="b")], [gate(verdict())]).experiments()
     assert [result.gate for result in found.values()] == [gate(verdict()), None]

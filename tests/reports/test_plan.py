@@ -114,6 +114,30 @@ def test_experiments_cycles_and_gates_are_counted(fields: dict[str, Any], text: 
     assert list(lines([study(**fields)]))[1] == f"  {text}"
 
 
+def test_base_and_head_are_counted_and_named() -> None:
+    old = RunnerSpec(mode="local", argument="/old/bin/python", source="ab")
+    made = [
+        turn("a", arm="base", runner=old),
+        turn("a", arm="head"),
+        turn("a", 2, arm="head"),
+        turn("a", 2, arm="base", runner=old),
+    ]
+    plan = study("a", turns=made, with_base=1, execution=Execution(cycles=2))
+    assert list(lines([plan]))[1] == "  1 experiment x 2 cycles of base and head = 4 measurements"
+    assert row("order", plan)[1] == "a c1-base, a c1, a c2, a c2-base"
+    assert row("runner", plan) == [
+        "pytorch base  local:/old/bin/python (ab)",
+        "pytorch head  local (default)",
+    ]
+    assert row("engine loads", plan) == ["4"]
+    part = dataclasses.replace(plan, turns=made[:3])
+    assert list(lines([part]))[1] == "  1 experiment, 3 of 4 measurements"
+    both = dataclasses.replace(plan, in_study=2, selected=2, turns=[*made, turn("b"), turn("b", 2)])
+    assert list(lines([both]))[1] == (
+        "  2 experiments x 2 cycles of base and head (1 of them) = 6 measurements"
+    )
+
+
 def test_where_nothing_would_be_measured_only_the_reasons_are_said() -> None:
     plan = study(turns=[], not_made={("unmet", "requires 1 GPU, 0 found"): ["a", "b"]})
     assert list(lines([plan]))[2:] == ["  unmet        a, b: requires 1 GPU, 0 found"]

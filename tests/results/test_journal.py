@@ -73,13 +73,13 @@ def test_a_number_that_json_lacks_is_refused_and_leaves_no_half_line(journal: Jo
 
 
 def test_the_folder_of_logs_is_there(journal: Journal) -> None:
-    path = journal.log_path("s", "a", 1)
+    path = journal.log_path("s", "a", "c1")
     assert path == journal.folder / "logs" / "s.a.c1.log"
     assert path.parent.is_dir()
 
 
 def test_a_log_stays_in_its_folder_whatever_its_study_is_called(journal: Journal) -> None:
-    path = journal.log_path("../my study/é", "a", 2)
+    path = journal.log_path("../my study/é", "a", "c2")
     assert path.parent == journal.folder / "logs"
     assert path.name == "..%2Fmy%20study%2F%C3%A9.a.c2.log"
 

@@ -167,7 +167,7 @@ def test_a_wrong_value_that_wins_is_refused_with_its_source(source: str) -> None
         resolve("pytorch", sources, WITH_TOOLKIT, ["slurm", "apptainer"])
     assert str(caught.value) == (
         f"{source}: 'podman' is no runner;"
-        " accepted: local, docker, docker:<image>, apptainer, slurm"
+        " accepted: local, local:<python>, docker, docker:<image>, apptainer, slurm"
     )
 
 

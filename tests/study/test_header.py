@@ -209,15 +209,15 @@ def test_a_misspelt_backend_is_refused_with_the_nearest(key: str) -> None:
     assert getattr(made, key) == {"vllm": "docker"}
 
 
-@pytest.mark.parametrize("value", ["podman", "docker:", "local:x", "", "slurm", "Docker"])
+@pytest.mark.parametrize("value", ["podman", "docker:", "local:", "", "slurm", "Docker"])
 def test_what_is_no_runner_is_refused_with_what_is_accepted(value: str) -> None:
-    text = f"{value!r} is no runner; accepted: local, docker, docker:<image>"
+    text = f"{value!r} is no runner; accepted: local, local:<python>, docker, docker:<image>"
     assert read({"runners": {"vllm": value}})[1] == [f"runners.vllm: {text}"]
 
 
 def test_runners_of_others_are_among_what_is_accepted() -> None:
     (problem,) = read({"runners": {"vllm": "slum"}}, Surroundings(runners=["slurm"]))[1]
-    assert problem.endswith("accepted: local, docker, docker:<image>, slurm")
+    assert problem.endswith("local:<python>, docker, docker:<image>, slurm")
 
 
 @pytest.mark.parametrize("key", ["runners", "images"])

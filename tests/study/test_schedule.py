@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llem.study.schedule import Order, balance, schedule
+from pytest_llem.study.schedule import Order, balance, base_first, schedule, turn_of
 from tests.builders import UNHURRIED
 
 ORDERS: tuple[Order, ...] = typing.get_args(Order)
@@ -214,3 +214,24 @@ def test_fewer_than_two_experiments_are_always_balanced(n: int) -> None:
 @pytest.mark.parametrize("order", [order for order in ORDERS if order != "latin_square"])
 def test_other_orders_promise_no_balance(order: Order) -> None:
     assert balance(3, 4, order) == ""
+
+
+# --- base and head -------------------------------------------------------------------------
+
+
+def test_base_and_head_take_turns_in_coming_first() -> None:
+    assert [base_first(cycle) for cycle in range(1, 9)] == [
+        *(True, False, False, True),
+        *(False, True, True, False),
+    ]
+    turns = [[turn_of(cycle, arm) for arm in ("base", "head")] for cycle in (1, 2)]
+    assert turns == [[0, 1], [1, 0]]
+    assert turn_of(2, None) == 0
+
+
+def test_in_blocks_of_two_and_four_drift_falls_on_both_alike() -> None:
+    sign = {cycle: 1 if base_first(cycle) else -1 for cycle in range(1, 33)}
+    for block in range(0, 32, 2):
+        assert sign[block + 1] + sign[block + 2] == 0
+    for block in range(0, 32, 4):
+        assert sum(sign[block + i] * i for i in range(1, 5)) == 0

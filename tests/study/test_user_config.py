@@ -170,7 +170,7 @@ ONE_MISTAKE: list[tuple[str, str]] = [
     ("runners:\n  vlm: docker", "3: runners.vlm: unknown backend; did you mean vllm?"),
     (
         "runners:\n  vllm: podman",
-        "3: runners.vllm: 'podman' is no runner; accepted: local, docker,",
+        "3: runners.vllm: 'podman' is no runner; accepted: local,",
     ),
     ("runners:\n  vllm: 'docker:'", "3: runners.vllm: 'docker:' is no runner; accepted: "),
     ("runners:\n  vllm: ''", "3: runners.vllm: '' is no runner; accepted: "),

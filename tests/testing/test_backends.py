@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from pytest_llem.errors import LlemError
-from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.testing import (
     BACKEND_PROMISES,
     TINY_MODEL,
@@ -99,14 +98,6 @@ def test_a_backend_that_no_package_brings_is_named() -> None:
 
 
 # --- another package's ---------------------------------------------------------------------------
-
-
-def test_a_third_partys_backend_is_found_and_keeps_all_promises(
-    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    monkeypatch.syspath_prepend(request.config.rootpath / "tests" / "third_party_example")
-    assert "example" in names(BACKENDS)
-    backend_conformance("example", option="step_s")
 
 
 def test_the_suites_own_fake_keeps_all_but_what_it_does_not_pretend(

@@ -20,7 +20,7 @@ EXAMPLE = ROOT / "tests" / "third_party_example"
 
 
 def test_the_backend_that_is_shown_is_the_one_that_is_tested() -> None:
-    assert f"```python\n{(EXAMPLE / 'llem_example.py').read_text()}```" in PAGE
+    assert f"```python\n# llem_example.py\n{(EXAMPLE / 'llem_example.py').read_text()}```" in PAGE
 
 
 def test_its_entry_point_is_the_one_that_is_shown() -> None:

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 from pytest_llem import __version__
 from pytest_llem.errors import ContainerError, LlemError, WorkerError
-from pytest_llem.extensions import BACKENDS, METERS, Launch, Transport, names
+from pytest_llem.extensions import Launch, Transport
 from pytest_llem.gpus import Found, Gpu
-from pytest_llem.runners.archive import bootstrap, build_for, opening
+from pytest_llem.runners.archive import bootstrap, for_launch, opening
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.docker import container, order, reaper
 from pytest_llem.runners.docker.attached import HEARTBEAT_S, patience_s
@@ -29,7 +29,7 @@ from pytest_llem.runners.docker.persistent import KEPT_S, Places, Wanted
 from pytest_llem.runners.docker.probe import probe
 from pytest_llem.runners.docker.settings import Settings
 
-__all__ = ["DockerRunner", "archive_for", "command", "here"]
+__all__ = ["DockerRunner", "command", "here"]
 
 _T = TypeVar("_T")
 
@@ -43,16 +43,6 @@ def command(heartbeat_s: float | None) -> list[str]:
     wait_s = patience_s(heartbeat_s)
     patience = [] if wait_s is None else [str(wait_s)]
     return ["python3", "-u", "-c", bootstrap(), *patience]
-
-
-def archive_for(launch: Launch) -> bytes:
-    """What a worker in an image is sent: with the backend and meters that it may need."""
-    experiment = launch.experiment
-    wanted = experiment.meters if experiment is not None else "auto"
-    meters = names(METERS) if wanted == "auto" else wanted
-    return build_for(
-        frozenset({(BACKENDS, launch.backend), *((METERS, meter) for meter in meters)})
-    )
 
 
 def here() -> order.Caller:
@@ -184,7 +174,7 @@ class DockerRunner:
         daemon, beat_s = self.daemon, self.heartbeat_s
         provision = self.provision(launch)
         around = self.surroundings(provision)
-        first = opening(launch, archive_for(launch), beat_s)
+        first = opening(launch, for_launch(launch), beat_s)
 
         def begin(
             wanted: Mapping[str, Any], about: Mapping[str, Any]
@@ -224,7 +214,7 @@ class DockerRunner:
                 settings=settings,
                 begin=lambda take: self._begun(launch, settings, provision, around, take),
                 command=around.command,
-                opening=opening(launch, archive_for(launch), beat_s),
+                opening=opening(launch, for_launch(launch), beat_s),
                 log=launch.log,
                 secrets=provision.secrets,
             )

@@ -249,10 +249,10 @@ def test_an_image_whose_python_is_too_old(
         env={"PYTHONPATH": "/opt/old"},
         files={"/opt/old/sitecustomize.py": forgetful},
     )
-    wanted = "Python 3.8 in the image, 3.10 or newer is needed"
+    wanted = "Python 3.8 where the worker runs, 3.10 or newer is needed"
     with pytest.raises(WorkerError, match=wanted) as caught:
         converse(start(runner, box, image=name), box.experiment(), "d", 1)
-    assert caught.value.fix == "use an image with Python 3.10 or newer"
+    assert caught.value.fix == "use an image, or an environment, with Python 3.10 or newer"
 
 
 def test_an_image_without_the_engine(runner: DockerRunner, box: Box, docker_daemon: Daemon) -> None:
