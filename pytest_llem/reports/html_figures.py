@@ -217,7 +217,7 @@ def differences(compared: Sequence[Compared]) -> Chart | None:
             name=one.row.name,
             metric=_short(one.metric),
             percent=one.worse * 100,
-            noise_percent=200 * (one.found.noise or 0.0),
+            noise_percent=_noise(one.found),
             worse=one.found.outcome == "worse",
         )
         for one in compared
@@ -227,12 +227,19 @@ def differences(compared: Sequence[Compared]) -> Chart | None:
         return None
     metrics = list(dict.fromkeys(bar.metric for bar in bars))
     text = f"Of {metrics[0]}. " if len(metrics) == 1 else ""
-    text += "Grey is what noise explains: two standard errors to either side."
+    text += "Grey is what noise explains: 95 % of it."
     if len(bars) > changes.MOST:
         text += f" The first {changes.MOST} of {len(bars)}."
     return _both(
         lambda width: changes.draw(bars, width=width), "Change against earlier sessions", text
     )
+
+
+def _noise(found: Comparison) -> float:
+    """Half of the 95 % interval for the change, in percent: about two standard errors."""
+    if found.low is not None and found.high is not None:
+        return 50 * (found.high - found.low)
+    return 200 * (found.noise or 0.0)
 
 
 def _short(metric: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Comparison, Failure, Measurement, Verdict
-from pytest_llem.reports.collected import Collected
+from pytest_llem.reports.collected import Collected, base_name
 from pytest_llem.reports.document import ExperimentReport, GateReport, NotCompared, Report
 from pytest_llem.results.outcome import Outcome
 
@@ -23,22 +23,19 @@ class Row:
 
     Attributes:
         key: short, for links within a page.
+        name: of the experiment; the base of an A/B comparison has one of its own.
         outcomes: one of each cycle.
         replaced: of tries before that.
         differs: what its configuration has otherwise than others of its study.
     """
 
     key: str
+    name: str
     report: ExperimentReport
     gate: GateReport | None
     outcomes: Sequence[Outcome]
     replaced: Sequence[Outcome]
     differs: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """The experiment's."""
-        return self.report.experiment
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -244,12 +241,14 @@ def _rows(report: Report) -> Iterator[Row]:
     gates = {(gate.study, gate.file, gate.experiment): gate for gate in report.gates}
     varied = _varied(report.experiments)
     for number, one in enumerate(report.experiments, 1):
-        key = (one.study, one.file, one.experiment)
+        name = base_name(one.experiment) if one.arm == "base" else one.experiment
+        key = (one.study, one.file, name)
         found = collected.get(key)
         names = varied.get(key[:2], ())
         flat = _flat(one.config or {})
         yield Row(
             key=f"e{number}",
+            name=name,
             report=one,
             gate=gates.get(key),
             outcomes=found.outcomes if found else (),

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pytest_llem.records import Comparison, Failure
+from pytest_llem.reports import json_report
+from pytest_llem.reports.collected import Collected
 from pytest_llem.reports.columns import columns, formulas
-from pytest_llem.reports.document import NotCompared, Report
+from pytest_llem.reports.document import NotCompared, Report, from_document
 from pytest_llem.reports.figures.front import Point, pareto
 from pytest_llem.reports.view import View
 from tests.reports.sessions import experiment, gate, report, session, verdict
@@ -113,6 +115,15 @@ def test_comparisons_stand_with_the_worst_first_and_those_without_a_change_last(
         ("energy_j", None),
     ]
     assert compared[-1].outcome == "not compared"
+
+
+def test_the_base_of_an_a_b_comparison_is_a_row_of_its_own() -> None:
+    base = [dataclasses.replace(outcome, arm="base") for outcome in experiment("a", cycles=2)]
+    head = [dataclasses.replace(outcome, arm="head") for outcome in experiment("a", cycles=3)]
+    collected = Collected([*base, *head], [])
+    document = json_report.document(collected, session="s", environment={}, exit_status=0)
+    rows = View(from_document(document)).rows
+    assert [(row.name, len(row.outcomes)) for row in rows] == [("a (base)", 2), ("a", 3)]
 
 
 def test_an_experiment_tells_in_what_it_differs_from_its_study() -> None:
