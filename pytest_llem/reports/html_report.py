@@ -74,7 +74,12 @@ def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
     )
     environment.filters.update(
-        words=_words, figures=_figures, confidence=_confidence, missing=_missing, energies=_energies
+        words=_words,
+        figures=_figures,
+        confidence=_confidence,
+        missing=_missing,
+        energies=_energies,
+        moment=_moment,
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(

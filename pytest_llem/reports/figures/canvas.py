@@ -59,6 +59,7 @@ MARKERS = ("o", "s", "^", "D", "v")
 """A form for each of the series: colour alone tells nothing to some."""
 
 _SMALL = 500
+_LOG_FROM = 5
 
 _THEME = {
     INK: "ink",
@@ -172,7 +173,7 @@ def short(text: str, most: int) -> str:
 
 
 def value_axis(axis: Any, unit: str, *, values: Sequence[float], width: int = WIDE) -> bool:
-    """Tick labels with prefixes (``20 mJ``); logarithmic where values span more than a decade.
+    """Tick labels with prefixes (``20 mJ``); logarithmic where values span much of a decade.
 
     Args:
         axis: of the figure's axes.
@@ -185,7 +186,7 @@ def value_axis(axis: Any, unit: str, *, values: Sequence[float], width: int = WI
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    log = bool(values) and min(values) > 0 and max(values) > 12 * min(values)
+    log = bool(values) and min(values) > 0 and max(values) > _LOG_FROM * min(values)
     name = axis.axis_name
     if log:
         getattr(axis.axes, f"set_{name}scale")("log")
