@@ -5,6 +5,7 @@ python docs/build_reference.py
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import re
@@ -17,6 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run as a program, it begins in its own folder
 from docs import report_schema, report_tables
+from pytest_llem.__main__ import commands
 from pytest_llem.experiment import (
     NOT_IN_DIGEST,
     Concurrency,
@@ -135,7 +137,7 @@ def page() -> str:
     parts = [_HEAD, *_study(schema), *_shapes(defs), *_experiment(defs)]
     for depth, title, cls, introduction in _SECTIONS:
         parts += [f"{depth} {title}", introduction, _class(cls, title, defs)]
-    parts += [*_backends(), *_metrics(), *_pytest()]
+    parts += [*_backends(), *_metrics(), *_pytest(), *_commands()]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
 
 
@@ -270,6 +272,24 @@ def _pytest() -> Iterator[str]:
         meaning = _noted(name, _sentence(told["help"]))
         settings.append([f"`{name}`", _INI[told["type"]], default, meaning])
     yield _table(["setting", "type", "default", "meaning"], settings)
+
+
+def _commands() -> Iterator[str]:
+    yield "## Commands beside pytest"
+    yield "`python -m pytest_llem COMMAND`; each has `--help`, too."
+    found = commands(argparse.ArgumentParser()).choices
+    rows = []
+    for name, parser in found.items():
+        rows.append([f"`{name}`", "", _sentence(str(parser.description))])
+        for action in parser._actions:
+            if isinstance(action, argparse._HelpAction):
+                continue
+            metavar = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+            shown = " ".join(filter(None, [", ".join(action.option_strings), str(metavar)]))
+            if action.choices:
+                shown = shown.replace(str(metavar), "|".join(map(str, action.choices)))
+            rows.append(["", f"`{shown}`", _sentence(str(action.help))])
+    yield _table(["command", "option", "meaning"], rows)
 
 
 _INI = {"args": "patterns", "linelist": "lines", "string": "text", "bool": "true or false"}

@@ -1,7 +1,7 @@
 """Docker and the NVIDIA toolkit in doctor's words: the checks that need no container.
 
 Measuring on this host needs neither, so what is missing is a note. It is a problem only where
-somebody said which Docker to use, and that one can't be.
+somebody said which Docker to use, and that one can't be; and where one hangs, which was found.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ def _answering(daemon: Daemon) -> Check:
 
 
 def _silent(found: Detected, error: ContainerError, *, chosen: bool) -> Check:
-    status: Literal["problem", "note"] = "problem" if chosen else "note"
+    hangs = error.cause == "no answer"
+    status: Literal["problem", "note"] = "problem" if chosen or hangs else "note"
     if chosen or found.socket or error.cause == "no client":
         return Check("docker", status, error.message, error.fix or None)
     if found.container:

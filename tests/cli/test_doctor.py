@@ -466,6 +466,16 @@ def test_a_docker_that_was_asked_for_and_is_not_there_is_a_problem(tmp_path: Pat
     assert (row.fix or "").startswith("sudo systemctl start docker")
 
 
+def test_a_docker_that_hangs_is_a_problem_whoever_chose_it() -> None:
+    def hangs(environ: Mapping[str, str], timeout_s: float) -> Docker:
+        raise translate(TimeoutError("timed out"), "connect", url="unix:///the.sock")
+
+    row, _ = check_containers(found(cli=CLI, socket=SOCKET), {}, hangs)
+    assert row.status == "problem"
+    assert row.detail == "Docker at unix:///the.sock didn't answer in time"
+    assert (row.fix or "").startswith("sudo systemctl restart docker")
+
+
 def test_a_context_that_does_not_exist_is_a_problem() -> None:
     row, _ = check_containers(found(cli=CLI), {"DOCKER_CONTEXT": "no-such-context"})
     assert row.status == "problem"

@@ -35,8 +35,11 @@ def by_ci(line: str) -> bool:
     return line in README or (line.startswith("pip ") and line in CI.replace(" -q", ""))
 
 
-# Their own tests run them, as it takes more than a terminal.
-ELSEWHERE: dict[str, str] = {}
+# By their first words: blocks that a test of their own runs, as it takes more than a terminal.
+ELSEWHERE = {
+    "#!/bin/sh\n# bisect.sh": "tests/acceptance/test_bisect.py",
+    "python -m venv ../base": "tests/acceptance/test_bisect.py",
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +75,12 @@ def test_at_most_a_tenth_is_skipped_and_says_why() -> None:
 def test_what_ci_runs_is_what_the_readme_says() -> None:
     assert len(README) == 2
     assert "grep -E '^pip install -e' README.md" in CI
+
+
+def test_blocks_that_are_run_elsewhere_are_there_and_run() -> None:
+    for beginning, path in ELSEWHERE.items():
+        (block,) = (block for block in CODE_BLOCKS if block.text.startswith(beginning))
+        assert Path(block.page).name in (ROOT / path).read_text(encoding="utf-8")
 
 
 # --- studies -------------------------------------------------------------------------------
@@ -136,35 +145,38 @@ def test_yaml_is_yaml(block: Block) -> None:
 
 
 def runnable(block: Block) -> bool:
-    text = block.language in {"sh", "python", "toml", "ini"}
-    return text and block.skip is None
+    if block.text.startswith(tuple(ELSEWHERE)):
+        return False
+    return block.language in {"sh", "python", "toml", "ini"} and block.skip is None
 
 
-RUN = [
-    page
-    for page in PAGES
-    if any(map(runnable, BLOCKS[page])) and page.relative_to(ROOT).as_posix() not in ELSEWHERE
-]
+RUN = [page for page in PAGES if any(map(runnable, BLOCKS[page]))]
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_commands_and_programs_of_a_page_work(page: Path, tmp_path: Path, server: Server) -> None:
-    project(tmp_path)
+    # Whose own project it is begins with nothing.
+    if not any("pytest_llem init" in block.text for block in BLOCKS[page]):
+        project(tmp_path)
     shell = Shell(server, tmp_path)
     tried, last = True, None
     for block in BLOCKS[page]:
-        if block.language == "sh" and block.skip is None:
+        if block.language == "sh" and runnable(block):
             last, tried = None, True
             following = next((b for b in BLOCKS[page] if b.line > block.line), None)
             printed = following.text if following and following.follows == "sh" else ""
-            for command in commands(block.text, but=by_ci):
-                last = shell.run(command)
+            found = list(commands(block.text, but=by_ci))
+            for command in found:
+                last = shell.run(quick(command) if command.startswith("pytest ") else command)
+                if "pytest_llem init" in command:
+                    for path in tmp_path.rglob("*.study.yaml"):
+                        hurried(path)
                 if "pytest_llem doctor" not in command:  # whose status is the machine's
-                    wrong = "failed" in printed or "error" in printed
+                    wrong = command is found[-1] and bool(re.search("failed|error", printed))
                     assert (last.status != 0) == wrong, f"{block}\n{last}"
         elif block.follows == "sh" and block.language == "text" and last is not None:
             compare(block, last)
-        elif block.language in {"python", "toml", "ini"} and block.skip is None:
+        elif runnable(block):
             tried &= place(block, shell)
     if not tried:
         done = shell.run("pytest benchmarks/ -k 16")
