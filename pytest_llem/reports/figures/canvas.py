@@ -118,15 +118,16 @@ def themed(draw: Callable[_P, str]) -> Callable[_P, str]:
 
     @functools.wraps(draw)
     def styled(*args: _P.args, **kwargs: _P.kwargs) -> str:
-        # Late: a session without this report doesn't wait for it.
-        from matplotlib import rc_context, rcdefaults
-
-        with rc_context(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             # Of letters, say, that matplotlib's own font doesn't have: the page's own has them.
             warnings.simplefilter("ignore")
-            rcdefaults()
-            with rc_context(_STYLE):
-                return draw(*args, **kwargs)
+            # Late: a session without this report doesn't wait for it.
+            from matplotlib import rc_context, rcdefaults
+
+            with rc_context():
+                rcdefaults()
+                with rc_context(_STYLE):
+                    return draw(*args, **kwargs)
 
     return styled
 
