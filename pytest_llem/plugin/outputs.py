@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import importlib
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import comparing
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import files, html_report, markdown, redact
+from pytest_llem.reports import files
 from pytest_llem.reports.document import Report, from_document
 from pytest_llem.results import raw
 
@@ -32,6 +33,11 @@ _FILES = {
     "llem_save": "saved",
 }
 """Option to what the terminal calls its file."""
+
+
+def _late(name: str) -> Any:
+    """A module of the reports, imported when it is asked for: most sessions don't."""
+    return importlib.import_module(f"pytest_llem.reports.{name}")
 
 
 class Outputs:
@@ -56,7 +62,7 @@ class Outputs:
                 path = config.invocation_params.dir / given if given else None
             if path is not None:
                 self._paths[name] = _writable(f"--{name.replace('_', '-')}", path)
-        if "llem_html" in self._paths and (missing := html_report.missing()):
+        if "llem_html" in self._paths and (missing := _late("html_report").missing()):
             raise pytest.UsageError(f"--llem-html {missing}")
 
     @property
@@ -72,8 +78,8 @@ class Outputs:
         """
         shown = document
         if self._config.getoption("llem_redact"):
-            shown = redact.redacted(document, _known_places(self._config))
-        measured = any(row.get("measurement") for row in document["measurements"])
+            shown = _late("redact").redacted(document, _known_places(self._config))
+        measured = any(row.get("measurement") for row in document.get("measurements", ()))
         for name, path in self._paths.items():
             if name == "llem_save" and not measured:
                 continue
@@ -93,9 +99,10 @@ class Outputs:
     ) -> None:
         if name == "llem_html":
             # The names of side files are paths too: they are read by the names they have.
-            wanted = html_report.wanted(from_document(document))
+            report = _late("html_report")
+            wanted = report.wanted(from_document(document))
             series = raw.read_all(wanted, results_folder(self._config))
-            files.write(path, html_report.page(from_document(shown), series))
+            files.write(path, report.page(from_document(shown), series))
         elif name == "llem_markdown":
             _write_markdown(path, from_document(shown))
         else:
@@ -112,6 +119,7 @@ def _writable(option: str, path: Path) -> Path:
 
 def _write_markdown(path: Path, report: Report) -> None:
     """Write, or append to what others wrote into the summary of the same step of a CI job."""
+    markdown = _late("markdown")
     summary = os.environ.get("GITHUB_STEP_SUMMARY")
     if not summary or Path(summary).resolve() != path.resolve():
         files.write(path, markdown.page(report))
@@ -120,14 +128,14 @@ def _write_markdown(path: Path, report: Report) -> None:
     files.append(path, markdown.page(report, most_bytes=markdown.MOST_BYTES - there))
 
 
-def _known_places(config: pytest.Config) -> redact.Known:
+def _known_places(config: pytest.Config) -> Any:
     """Who runs this, and where."""
     users, folders = set(), {config.invocation_params.dir}
     with contextlib.suppress(OSError, KeyError, ImportError):  # a uid without a name
         users.add(getpass.getuser())
     with contextlib.suppress(RuntimeError):  # nor a home
         folders.add(Path.home())
-    return redact.Known(
+    return _late("redact").Known(
         root=str(config.rootpath),
         folders={str(folder) for each in folders for folder in (each, each.resolve())},
         hosts={socket.gethostname(), platform.node()} - {""},

@@ -28,6 +28,7 @@ __all__ = ["missing", "page", "wanted"]
 _NEEDS = ("jinja2", "matplotlib")
 """Packages of the extra ``html``."""
 
+_MOST_ROWS = 1_000
 _MOST_PROBLEMS = 20
 _MOST_COMPARISONS = 200
 _SIGNS = {"passed": "✓", "failed": "✕", "nothing": "–"}
@@ -52,7 +53,8 @@ def missing() -> str:
 
 def wanted(report: Report) -> dict[str, Outcome]:
     """Which measurements' raw series the page would show, by a key for :func:`page`."""
-    return {row.key: outcome for row, outcome in html_figures.close_ups(View(report))}
+    view = View(report).first(_MOST_ROWS)
+    return {row.key: outcome for row, outcome in html_figures.close_ups(view)}
 
 
 def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
@@ -65,7 +67,6 @@ def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
     # Late: a session without this report needs neither.
     import jinja2
 
-    view = View(report)
     folder = resources.files("pytest_llem.reports") / "html"
     style, script, template = (
         (folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "page.html")
@@ -83,16 +84,17 @@ def page(report: Report, series: Mapping[str, Series] | None = None) -> str:
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.from_string(template).render(
-        **_context(view, series or {}),
+        **_context(View(report), series or {}),
         style=style,
         script=script,
         script_hash=f"sha256-{digest}",
     )
 
 
-def _context(view: View, series: Mapping[str, Series]) -> dict[str, Any]:
+def _context(whole: View, series: Mapping[str, Series]) -> dict[str, Any]:
     """All that the template asks for."""
-    report, overall, comparisons = view.report, view.overall(), view.comparisons()
+    view = whole.first(_MOST_ROWS)
+    report, overall, comparisons = view.report, whole.overall(), view.comparisons()
     shown = columns.columns(view)
     studies = dict.fromkeys(row.report.study for row in view.rows)
     used = {s.quality for row in view.rows for s in row.report.statistics.values()}
@@ -110,6 +112,7 @@ def _context(view: View, series: Mapping[str, Series]) -> dict[str, Any]:
         "most_problems": _MOST_PROBLEMS,
         "charts": html_figures.charts(view),
         "rows": view.rows,
+        "left_out": len(whole.rows) - len(view.rows),
         "states": list(dict.fromkeys(row.state for row in view.rows)),
         "series": list(dict.fromkeys(row.backend for row in view.rows)),
         "columns": shown,

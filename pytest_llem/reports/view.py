@@ -153,10 +153,16 @@ class Overall:
 class View:
     """All that reports for people show."""
 
-    def __init__(self, report: Report) -> None:
-        """Group the report by experiment."""
+    def __init__(self, report: Report, rows: Sequence[Row] | None = None) -> None:
+        """Group the report by experiment; or take some of its rows."""
         self.report = report
-        self.rows = list(_rows(report))
+        self.rows = list(_rows(report) if rows is None else rows)
+
+    def first(self, most: int) -> View:
+        """The same with so many rows at most, those that failed before others, in their order."""
+        ranked = sorted(self.rows, key=lambda row: row.state != "failed")
+        kept = {row.key for row in ranked[:most]}
+        return View(self.report, [row for row in self.rows if row.key in kept])
 
     @property
     def metrics(self) -> list[str]:

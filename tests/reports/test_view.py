@@ -81,6 +81,15 @@ def test_regressions_come_before_limits_and_those_before_failures() -> None:
     ]
 
 
+def test_the_first_rows_are_those_that_failed_before_others() -> None:
+    assert [row.name for row in View(session()).first(4).rows] == [
+        "pytorch-batch_size-1",
+        "pytorch-batch_size-2",
+        "vllm-batch_size-4",
+        "pytorch-batch_size-8",
+    ]
+
+
 def test_a_gate_that_fails_for_its_cycles_is_told_by_them() -> None:
     cause = verdict("cycles", "failed", "1 of 3 cycles failed: boom")
     outcomes = [failed(experiment("a")[0]), *experiment("a")[1:]]
