@@ -37,7 +37,6 @@ from pytest_llem.metrics import METRICS
 from pytest_llem.plugin.options import add_options
 from pytest_llem.reports.document import SCHEMA
 from pytest_llem.study import json_schema
-from pytest_llem.study.checks import LATER, NOT_YET
 from pytest_llem.study.keys import (
     Carbon,
     DockerSettings,
@@ -164,7 +163,7 @@ def main() -> None:
 def _study(schema: Mapping[str, Any]) -> Iterator[str]:
     fields = set(schema["$defs"]["Experiment"]["properties"]) - {"expect", "requires"}
     rows = [
-        [f"`{name}`", _STUDY_TYPES[name], _noted(name, part["description"])]
+        [f"`{name}`", _STUDY_TYPES[name], part["description"]]
         for name, part in schema["properties"].items()
         if name not in fields
     ]
@@ -232,7 +231,7 @@ def _backends() -> Iterator[str]:
 
 def _can(can: Abilities | None) -> list[str]:
     if can is None:
-        return [NOT_YET, *[""] * 4]
+        return ["not in this version", *[""] * 4]
     return [
         _codes(sorted(can.scenarios)),
         _codes(sorted(can.devices)),
@@ -262,14 +261,14 @@ def _pytest() -> Iterator[str]:
     for name, told in recorder.options.items():
         between = " " if told.get("action") == "append" else "="
         metavar = f"{between}{told['metavar']}" if "metavar" in told else ""
-        options.append([f"`{name}{metavar}`", _noted(name, _sentence(told["help"]))])
+        options.append([f"`{name}{metavar}`", _sentence(told["help"])])
     yield _table(["option", "meaning"], options)
     yield "## Settings of the ini file"
     settings = []
     for name, told in recorder.settings.items():
         given = [told["default"]] if isinstance(told["default"], str) else told["default"]
         default = _DEFAULTS.get(name) or _codes(given) or "none"
-        meaning = _noted(name, _sentence(told["help"]))
+        meaning = _sentence(told["help"])
         settings.append([f"`{name}`", _INI[told["type"]], default, meaning])
     yield _table(["setting", "type", "default", "meaning"], settings)
 
@@ -300,14 +299,9 @@ _INI = {"args": "patterns", "linelist": "lines", "string": "text", "bool": "true
 
 def _row(field: Any, path: str, made: Mapping[str, Any], defs: Mapping[str, Any]) -> list[str]:
     part = made["properties"][field.name]
-    meaning = _noted(path, part.get("description", ""))
+    meaning = part.get("description", "")
     kind = _type(part, f"{field.name} {meaning}", defs)
     return [f"`{field.name}`", kind, _default(field, path, part), meaning]
-
-
-def _noted(path: str, meaning: str) -> str:
-    """A meaning, and whether it has any in this version."""
-    return f"{meaning}; *{NOT_YET}*" if path in LATER else meaning
 
 
 def _default(field: Any, path: str, part: Mapping[str, Any]) -> str:

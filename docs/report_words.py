@@ -34,7 +34,8 @@ WORDS: Mapping[str, str] = {
     "Report.measurements": "an [outcome](#outcome) for each measurement, in the order they ended;"
     " of a cycle that was run again there are several, and the last counts",
     "Report.experiments": "[statistics](#experiments) over the cycles",
-    "Report.notices": "what was said about runners, settings and order",
+    "Report.notices": "what was said about runners, settings, order, and what was"
+    " [resumed](resume.md)",
     "Report.skipped_points": "[points of grids](#skipped-points) that could not be measured",
     "Report.gates": "[verdicts](#gates)",
     "Report.redacted": "whether names of hosts and users, and paths, were left out",
@@ -68,6 +69,7 @@ WORDS: Mapping[str, str] = {
     "Outcome.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session) `base` or"
     " `head`; null elsewhere",
     "Outcome.skip_wanted": "skipped because a fixture or a marker of the user said so",
+    "Outcome.resumed": "the [earlier session](resume.md) that measured it; null where this one did",
     "RunnerSpec.mode": "`local`, `docker` or another runner's name",
     "RunnerSpec.argument": "what stood behind its name and a colon",
     "RunnerSpec.image": "of a container",

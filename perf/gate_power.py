@@ -14,8 +14,11 @@ one at +10 % is right.
                      worse; the first with pooled variance, as in pyperf
     Mann-Whitney     of cycles against those of all references, 5 % two-sided, exact, and worse
 
-The models and seeds were fixed before the rule. ``reference`` is the one that the limits are for:
-at most 3.5 % false alarms and at least 88 % of +10 % found with 3 cycles and 5 references.
+The models and seeds were fixed before the rule, but for ``own sessions``, which perf/gate_noise.py
+fitted to sessions that were measured later. The limits, at most 3.5 % false alarms and at least
+88 % of +10 % found with 3 cycles and 5 references, are for the noise of ``reference``. So that
+model is judged, and every other whose cycles, sessions and slow cycles scatter no more than its
+own. On a machine that is noisier it takes more sessions to find as little, or A/B.
 
 A second table is of A/B comparisons, on machines that drift: perf/paired_power.py.
 """
@@ -70,13 +73,36 @@ class Model:
         ]
 
 
+OWN = Path(__file__).with_name("gate_noise.json")
+"""Of perf/gate_noise.py."""
+
 MODELS: Mapping[str, Model] = {
     "reference": Model(within=0.015, between=0.02, slow_share=0.05, slow=0.15),
     "quiet": Model(within=0.004, between=0.006, slow_share=0.01, slow=0.10),
     "noisy cycles": Model(within=0.03, between=0.01, slow_share=0.05, slow=0.15),
     "noisy sessions": Model(within=0.005, between=0.03, slow_share=0.02, slow=0.15),
     "warming up": Model(within=0.01, between=0.015, slow_share=0.02, slow=0.10, drift=0.01),
+    "own sessions": Model(**json.loads(OWN.read_text())["model"]),
 }
+
+
+def beyond(model: Model) -> str:
+    """In what a model is noisier than the limits suppose; empty where they are for it too.
+
+    Drift isn't looked at: it is the same in every session, and so in none of the differences.
+    """
+    limit = MODELS["reference"]
+    parts = {
+        "cycles": (model.within, limit.within),
+        "sessions": (model.between, limit.between),
+        "slow cycles": (model.slow_share * model.slow, limit.slow_share * limit.slow),
+    }
+    return ", ".join(
+        f"{name} {ours:.1%} > {theirs:.1%}"
+        for name, (ours, theirs) in parts.items()
+        if ours > theirs
+    )
+
 
 # --- the rules ------------------------------------------------------------------------------
 
@@ -192,8 +218,6 @@ def report(trials: int) -> dict[str, Any]:
         for name in MODELS
         for n, b in SETTINGS
     ]
-    judged_by = next(row for row in rows if _is_judged(row))
-    false, right = judged_by["alarms"]["ours"]
     beside = paired_power.report(trials)
     return {
         "schema_version": 1,
@@ -203,20 +227,28 @@ def report(trials: int) -> dict[str, Any]:
         "models": {name: vars(model) for name, model in MODELS.items()},
         "rows": rows,
         "limits": {"false_alarms": MOST_FALSE, "found": LEAST_FOUND},
+        "not_judged": {name: why for name, model in MODELS.items() if (why := beyond(model))},
         "paired": beside,
-        "passed": false <= MOST_FALSE and right >= LEAST_FOUND and beside["passed"],
+        "passed": all(_keeps(row) for row in rows) and beside["passed"],
     }
 
 
-_JUDGED = ("reference", 3, 5)
+_JUDGED = (3, 5)
+"""Cycles and references that the limits are for."""
 
 
 def _is_judged(row: Mapping[str, Any]) -> bool:
-    return (row["model"], row["cycles"], row["references"]) == _JUDGED
+    return (row["cycles"], row["references"]) == _JUDGED and not beyond(MODELS[row["model"]])
+
+
+def _keeps(row: Mapping[str, Any]) -> bool:
+    """Whether a row keeps the limits, or they aren't for it."""
+    false, right = row["alarms"]["ours"]
+    return not _is_judged(row) or (false <= MOST_FALSE and right >= LEAST_FOUND)
 
 
 def show(data: Mapping[str, Any]) -> None:
-    """Print the table."""
+    """Print the table, and what became of the limits."""
     print(f"% of {data['trials']:,} runs that fail, budget 5 %: at no change / at +10 %")
     print(f"{'noise':<16}{'cycles':>7}{'refs':>6}" + "".join(f"{rule:>16}" for rule in RULES))
     for row in data["rows"]:
@@ -227,12 +259,13 @@ def show(data: Mapping[str, Any]) -> None:
             f"{row['model']:<16}{row['cycles']:>7}{row['references']:>6}"
             + "".join(f"{cell:>16}" for cell in cells)
         )
-    false, right = next(r for r in data["rows"] if _is_judged(r))["alarms"]["ours"]
-    kept = "kept" if false <= MOST_FALSE and right >= LEAST_FOUND else "NOT KEPT"
-    print(
-        f"limits, noise of {_JUDGED[0]!r}, 3 cycles, 5 references: at most {MOST_FALSE:.1%} false,"
-        f" at least {LEAST_FOUND:.0%} found: {kept}"
-    )
+    n, b = _JUDGED
+    limits = f"{n} cycles, {b} references: at most {MOST_FALSE:.1%} false, {LEAST_FOUND:.0%} found"
+    for row in data["rows"]:
+        if _is_judged(row):
+            print(f"{limits}, {row['model']!r}: {'kept' if _keeps(row) else 'NOT KEPT'}")
+    for name, why in data["not_judged"].items():
+        print(f"not judged, {name!r}: {why}, which the limits don't suppose")
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,17 @@ PACKAGE = ROOT / "pytest_llem"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("pytest_llem", "errors"),
     (
-        *("demands", "gpus", "metrics", "nvml", "powercap", "rules", "records", "experiment"),
+        *(
+            "demands",
+            "gpus",
+            "machine",
+            "metrics",
+            "nvml",
+            "powercap",
+            "rules",
+            "records",
+            "experiment",
+        ),
         *("extensions", "prompt_file", "traffic", "wire"),
     ),
     ("backends", "meters", "worker"),
@@ -62,17 +73,25 @@ def modules() -> dict[str, Path]:
 MODULES = modules()
 
 
-def imports(path: Path) -> Iterator[tuple[str, ast.stmt]]:
+@functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a file, functions' insides too; parsed once for all tests."""
+    return tuple(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every import of a file, inside functions and for typing too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    found: list[str] = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield full if full in MODULES else str(node.module), node
+                found.append(full if full in MODULES else str(node.module))
+    return tuple(found)
 
 
 def part(module: str) -> str:
@@ -89,7 +108,7 @@ def own_edges() -> Iterator[tuple[str, str]]:
     for name, path in MODULES.items():
         if name == "pytest_llem":
             continue  # the front door: for type checkers it names what it imports when asked for
-        for target, _ in imports(path):
+        for target in imports(path):
             if target.split(".")[0] == "pytest_llem":
                 yield name, target
 
@@ -130,8 +149,7 @@ def test_there_is_no_import_circle_of_any_kind() -> None:
 def test_our_own_modules_are_imported_at_the_top_only() -> None:
     wrong = []
     for name, path in MODULES.items():
-        tree = ast.parse(path.read_text())
-        for function in ast.walk(tree):
+        for function in nodes(path):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 for node in ast.walk(function):
                     if isinstance(node, ast.ImportFrom) and str(node.module).startswith(
@@ -146,7 +164,7 @@ def test_third_party_packages_are_named_only_where_they_belong(package: str) -> 
     users = {
         part(name)
         for name, path in MODULES.items()
-        for target, _ in imports(path)
+        for target in imports(path)
         if target.split(".")[0] == package
     }
     assert users == THIRD_PARTY_OF[package]
@@ -156,7 +174,7 @@ def test_no_private_module_of_pytest_is_imported() -> None:
     private = [
         name
         for name, path in MODULES.items()
-        for target, _ in imports(path)
+        for target in imports(path)
         if target.split(".")[0] in {"_pytest", "xdist"}
     ]
     assert not private
@@ -164,9 +182,8 @@ def test_no_private_module_of_pytest_is_imported() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_modules_and_functions_are_small(name: str) -> None:
-    text = MODULES[name].read_text()
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
+    assert len(MODULES[name].read_text().splitlines()) <= 400
+    for node in nodes(MODULES[name]):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= 60, f"{name}.{node.name}: {length} lines"

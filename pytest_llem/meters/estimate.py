@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llem.extensions import Target
+from pytest_llem.machine import cpu_count
 from pytest_llem.records import Reading
-from pytest_llem.worker.environment import cpu_count
 from pytest_llem.worker.lifeline import descendants
 
 __all__ = ["BUSY_W", "IDLE_W", "EstimateMeter", "cpu_time_s", "model_j"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
+_RESUMING = "pytest_llem.plugin.resuming"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
 
@@ -63,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if any(config.getoption(name) for name in _CHECKED) or config.getoption("llem_save") == "":
         # Checked before anything is measured.
         gatekeeper.load(_REPORTING)
+    if config.getoption("llem_resume") is not None:
+        importlib.import_module(_RESUMING).choose(config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -147,6 +151,12 @@ class _Gatekeeper:
         importlib.import_module(_PLAN).show(session)
         return True
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """In a workflow of GitHub's a study that is refused is told of where failed tests are."""
+        study = report.nodeid.endswith((".yaml", ".yml"))
+        if report.failed and study and "GITHUB_ACTIONS" in os.environ:
+            self.load(_REPORTING).refused(self._config, report)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Under xdist the first result comes on a report: the controller collects nothing."""
@@ -158,6 +168,8 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        if self._config.getoption("llem_resume") is not None:
+            node.workerinput["llem_resume"] = importlib.import_module(_RESUMING).told(self._config)
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,6 +26,9 @@ from pytest_llem.plugin.naming import item_name, shown_path
 from pytest_llem.plugin.session import KEY, LlemSession
 from pytest_llem.study.load import Planned, Study, load
 from pytest_llem.study.schedule import turn_of
+
+if TYPE_CHECKING:
+    from pytest_llem.results.resume import Found
 
 __all__ = ["ExperimentNode", "GateItem", "LlemItem", "MeasurementItem", "StudyFile", "running"]
 
@@ -109,6 +112,7 @@ class ExperimentNode(pytest.Collector):
             that is known; empty where a gate measures them.
         unmet: what it requires and this host lacks.
         refused: why it can't be isolated from the study's other backends.
+        taken: cycle and arm to what an earlier session measured, and this one takes over.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class ExperimentNode(pytest.Collector):
         self.selected: dict[Arm | None, list[int]] = {}
         self.unmet = ""
         self.refused = ""
+        self.taken: dict[tuple[int, Arm | None], Found] = {}
 
     def collect(self) -> Iterator[pytest.Item]:
         """Items ``c1`` … ``cN`` and ``gate``."""
@@ -159,6 +164,17 @@ class ExperimentNode(pytest.Collector):
         """All its measurements, in order."""
         for cycle in range(1, self.study.execution.cycles + 1):
             yield from ((cycle, arm) for arm in sorted(self.arms, key=partial(turn_of, cycle)))
+
+    @property
+    def wanted(self) -> list[tuple[int, Arm | None]]:
+        """What this session is about; all of it where the gate was selected alone."""
+        chosen = [(cycle, arm) for arm, cycles in self.selected.items() for cycle in cycles]
+        return chosen or list(self.turns())
+
+    @property
+    def to_make(self) -> list[tuple[int, Arm | None]]:
+        """What is measured in this session, and not taken over."""
+        return [turn for turn in self.wanted if turn not in self.taken]
 
 
 # The signatures name the fixtures of the items. No docstrings: ``--collect-only -v`` would print
@@ -276,13 +292,16 @@ class MeasurementItem(LlemItem):
 
     def setup(self) -> None:
         """Set up the fixtures, those too that the signature could not name yet."""
+        if self.runners and not self.experiment.unmet:
+            running().hold(self)
         super().setup()
         self.isolate()
 
     @property
     def runners(self) -> Sequence[RunnerSpec]:
-        """Where it measures."""
-        return (self.experiment.runner_of(self.arm),)
+        """Where it measures, unless an earlier session did."""
+        node = self.experiment
+        return () if (self.cycle, self.arm) in node.taken else (node.runner_of(self.arm),)
 
     def runtest(self) -> None:
         """Measure."""
@@ -303,9 +322,10 @@ class GateItem(LlemItem):
 
     @property
     def runners(self) -> Sequence[RunnerSpec]:
-        """Where it measures, when none of the cycles was selected."""
+        """Where it measures, when none of the cycles was selected, nor all of them taken over."""
         node = self.experiment
-        return () if node.selected else [node.runner_of(arm) for arm in node.arms]
+        arms = {} if node.selected else dict.fromkeys(arm for _, arm in node.to_make)
+        return [node.runner_of(arm) for arm in arms]
 
     def runtest(self) -> None:
         """Judge; measure first when none of the cycles was selected."""

@@ -110,7 +110,8 @@ def _images(session: pytest.Session) -> Iterator[tuple[ExperimentNode, str]]:
         if isinstance(item, LlemItem) and item.get_closest_marker("skip") is None
     )
     for node in nodes:
-        runners = [] if node.unmet or node.refused else map(node.runner_of, node.arms)
+        arms = dict.fromkeys(arm for _, arm in node.to_make)
+        runners = [] if node.unmet or node.refused else map(node.runner_of, arms)
         yield from ((node, runner.image or "") for runner in runners if runner.mode == "docker")
 
 

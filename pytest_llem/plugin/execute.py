@@ -37,6 +37,7 @@ __all__ = [
     "Selection",
     "Turn",
     "judge",
+    "keep",
     "key_of",
     "measure",
     "outcome_of",
@@ -115,12 +116,17 @@ def measure(run: Run, turn: Turn) -> Outcome:
         gap=gap,
         place=dict(run.workers.place),
     )
+    keep(run, turn, outcome)
+    return outcome
+
+
+def keep(run: Run, turn: Turn, outcome: Outcome) -> None:
+    """Remember an outcome, and put it into the journal."""
     run.keep(turn.study.path, outcome)
     try:
         run.journal.append(outcome)
     except ResultsError as error:
         run.unwritable = error
-    return outcome
 
 
 def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:

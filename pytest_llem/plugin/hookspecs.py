@@ -25,7 +25,7 @@ def pytest_llem_detect(config: pytest.Config) -> Detected | None:
 
 
 def pytest_llem_result(item: pytest.Item, result: dict[str, Any]) -> None:
-    """A measurement was made, or failed; it is in the journal already.
+    """A measurement was made, failed, or was taken over; it is in the journal already.
 
     Called where the test runs, so under xdist in a worker. What is added to
     ``item.user_properties`` shows up in junit.

@@ -176,6 +176,15 @@ def _add_execution(group: Any) -> None:
         help="Warm-up requests before each measurement, or none, whatever a study says.",
     )
     group.addoption(
+        "--llem-resume",
+        dest="llem_resume",
+        nargs="?",
+        const="",
+        metavar="SESSION",
+        help="Go on with a session that was cut short, by its name or folder, and take over what it"
+        " measured; without a name with the latest of these studies.",
+    )
+    group.addoption(
         "--llem-plan",
         dest="llem_plan",
         action="store_true",

@@ -135,9 +135,10 @@ def _cycles(items: Sequence[LlemItem], idlers: Collection[LlemItem]) -> Iterator
         if item in idlers:
             continue
         if isinstance(item, MeasurementItem):
-            yield node, item.cycle, item.arm
+            if item.runners:
+                yield node, item.cycle, item.arm
         elif node not in with_cycles:
-            yield from ((node, cycle, arm) for cycle, arm in node.turns())
+            yield from ((node, cycle, arm) for cycle, arm in node.to_make)
 
 
 def _turns(config: pytest.Config, cycles: Sequence[_Cycle]) -> dict[Path, list[Turn]]:

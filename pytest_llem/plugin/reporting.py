@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pytest
 
 from pytest_llem.plugin import arms, comparing
+from pytest_llem.plugin.annotating import Annotations
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.outputs import Outputs
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import details, json_report, points, terminal
+from pytest_llem.reports import details, json_report, points, scalars, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.reports.table import Line
 from pytest_llem.results.journal import read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
+from pytest_llem.results.stopping import failed_too_often
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "receive", "register", "show", "shown"]
+__all__ = ["Reporting", "receive", "refused", "register", "show", "shown"]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -36,6 +38,13 @@ def receive(config: pytest.Config, report: pytest.TestReport) -> None:
     """Take the results from a report."""
     if _KEY in config.stash:
         config.stash[_KEY].receive(vars(report)["llem"])
+        config.stash[_KEY].annotations.failed(report)
+
+
+def refused(config: pytest.Config, report: pytest.CollectReport) -> None:
+    """Take what is wrong with a study."""
+    if _KEY in config.stash:
+        config.stash[_KEY].annotations.refused(report)
 
 
 def show(config: pytest.Config, notices: Sequence[str]) -> None:
@@ -51,7 +60,11 @@ def shown(config: pytest.Config, notices: Sequence[str]) -> None:
 
 
 class Reporting:
-    """The results of a session, and what is written of them."""
+    """The results of a session, and what is written of them.
+
+    Attributes:
+        annotations: what failed, for GitHub.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         """Look at where reports go, and at the references, before anything is measured.
@@ -60,6 +73,7 @@ class Reporting:
             pytest.UsageError: when one can't be written, or read.
         """
         self._config = config
+        self.annotations = Annotations(config)
         self._outcomes: list[Outcome] = []
         self._gates: dict[str, GateResult] = {}
         self._notices: dict[str, None] = {}
@@ -84,6 +98,17 @@ class Reporting:
             # Should this be another try, it stands for all before.
             self._gates[gate.node] = gate
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.CollectReport | pytest.TestReport
+    ) -> tuple[str, str, str] | None:
+        """A test that took over what an earlier session measured passes as ``RESUMED``."""
+        results = vars(report).get("llem", {})
+        outcomes = results.get("outcomes")
+        if not outcomes or "gate" in results or report.when != "call" or not report.passed:
+            return None
+        return ("passed", "r", "RESUMED") if all(o["resumed"] for o in outcomes) else None
+
     def show(self, notices: Sequence[str]) -> None:
         """Print what was noticed before the first test; the summary doesn't repeat it."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -105,9 +130,22 @@ class Reporting:
     def _collected(self) -> Collected:
         return Collected(self._outcomes, list(self._gates.values()), self._references)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail a session that was to measure and didn't; write the report."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Fail a session that was to measure and didn't; write the report.
+
+        Before anybody else's: pytest-json-report's report has the exit status too.
+        """
+        self._finish(session)
+        return (yield)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_json_modifyreport(self, json_report: dict[str, Any]) -> None:
+        """Give pytest-json-report the medians of the experiments."""
+        name = self._config.stash[SESSION_NAME]
+        json_report["llem"] = {"session": name, **scalars.of_session(self._collected)}
+
+    def _finish(self, session: pytest.Session) -> None:
         if self._distributed:
             self._take_lost()
         results = self._collected.experiments().values()
@@ -116,6 +154,9 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
+            # Not even where each of the failures was made light of.
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self._outputs.wanted:
             for line, well in self._outputs.write(self._document(session)):
                 self._said.append(line)
@@ -129,7 +170,9 @@ class Reporting:
             return outcome.node, outcome.digest, outcome.cycle, outcome.finished
 
         known = set(map(key, self._outcomes))
-        journaled, _ = read(results_folder(self._config))
+        folder = results_folder(self._config)
+        journaled, problems = read(folder)
+        self._said += [p.replace(str(folder), shown_path(self._config, folder)) for p in problems]
         lost = [outcome for outcome in journaled if key(outcome) not in known]
         self._outcomes += lost
         for outcome in lost:
@@ -167,9 +210,11 @@ class Reporting:
         if self._distributed:
             late += list(points.left_out(self._skipped_points))
         found += map(Line, (*late, *self._said))
-        if not found:
-            return
-        terminalreporter.section("llem")
+        if found:
+            terminalreporter.section("llem")
         for line in found:
             for part in terminal.wrapped(line, width):
                 terminalreporter.line(part.text, **({part.style: True} if part.style else {}))
+        for text in self.annotations.lines():
+            # A command is a whole line, however long.
+            terminalreporter.line(text)

@@ -26,6 +26,15 @@ class Rests:
         self._previous: thermal.Place | None = None
         self._thermometers: dict[str, thermal.Thermometer | None] = {}
         self._idle_c: dict[str, float | None] = {}
+        self._longest_s = 0.0
+
+    def expected_s(
+        self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
+    ) -> float:
+        """How long the rest before a measurement is going to be: a thermal one as those so far."""
+        place = place_of(study, experiment.id, cycle, arm)
+        due_s = thermal.gap_s(self._previous, place, gaps.between_experiments, gaps.between_cycles)
+        return due_s if gaps.mode == "fixed" else min(due_s, self._longest_s)
 
     def wait(
         self, study: str, experiment: Experiment, cycle: int, arm: Arm | None, gaps: Gaps
@@ -58,6 +67,7 @@ class Rests:
             cooling = thermal.cool(thermometer, idle_c, longest_s, tell)
         finally:
             line.clear()
+        self._longest_s = max(self._longest_s, cooling.waited_s)
         return {
             "mode": "thermal",
             "waited_s": cooling.waited_s,

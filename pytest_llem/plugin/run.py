@@ -11,10 +11,14 @@ from pytest_llem.demands import Arm
 from pytest_llem.errors import ResultsError
 from pytest_llem.plugin.rest import Rests
 from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.reports import files
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.sessions import POINTER, pointer
+from pytest_llem.results.stopping import Stopping
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.workers import Workers
+from pytest_llem.study.load import Study
 
 __all__ = ["Run", "of"]
 
@@ -30,6 +34,7 @@ class Run:
         carbon: what a joule costs here, by the user's own settings.
         outcomes: (study file, experiment, arm) to cycle to what became of it.
         unwritable: why results can't be kept any more, should that be so.
+        stops: study file to what it allows.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -42,6 +47,7 @@ class Run:
         self.allow_estimated = bool(config.getoption("llem_allow_estimated"))
         self.outcomes: dict[tuple[Path, str, Arm | None], dict[int, Outcome]] = {}
         self.unwritable: ResultsError | None = None
+        self.stops: dict[Path, Stopping] = {}
         self._journal: Journal | None = None
         self._workers: Workers | None = None
 
@@ -53,7 +59,10 @@ class Run:
             ResultsError: when it can't be written.
         """
         if self._journal is None:
-            self._journal = Journal(results_folder(self.config), self._writer)
+            folder = results_folder(self.config)
+            self._journal = Journal(folder, self._writer)
+            if resumes := self.config.stash[KEY].resumes:
+                files.write(folder / POINTER, pointer(resumes, folder.parent))
         return self._journal
 
     @property
@@ -63,6 +72,14 @@ class Run:
             log = self.journal.folder / "logs" / f"host-meters.{self._writer}.log"
             self._workers = Workers(HostMeters(log), notice=self.config.stash[KEY].notice)
         return self._workers
+
+    def stopping(self, study: Study) -> Stopping:
+        """What a study allows, its time counted from the first call."""
+        if study.path not in self.stops:
+            said = study.execution
+            self.stops[study.path] = Stopping(said.max_failures, said.time_budget_s)
+        self.stops[study.path].begin()
+        return self.stops[study.path]
 
     @property
     def _writer(self) -> str:

@@ -13,7 +13,7 @@ import pytest
 from pytest_llem.demands import Arm
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
-from pytest_llem.plugin import reporting, run
+from pytest_llem.plugin import reporting, resuming, run, stopping
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
@@ -21,7 +21,6 @@ from pytest_llem.plugin.execute import (
     Turn,
     judge,
     key_of,
-    measure,
     outcome_of,
     raise_failure,
 )
@@ -29,6 +28,7 @@ from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import GateResult
+from pytest_llem.reports.scalars import of_figures, of_verdicts
 from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import models
@@ -39,11 +39,13 @@ __all__ = [
     "check_models",
     "close",
     "containers",
+    "hold",
     "journal",
     "keep_setup",
     "represented",
     "run_gate",
     "run_measurement",
+    "scalars",
     "unload",
 ]
 
@@ -58,6 +60,7 @@ def begin(session: pytest.Session) -> None:
     for problem in llem.choices.user.problems:
         llem.notice(problem)
     settle(session)
+    resuming.take_over(session)
     reporting.show(config, llem.notices)
 
 
@@ -85,6 +88,7 @@ def run_gate(item: GateItem) -> None:
         verdicts=judge(run.of(item.config), chosen),
     )
     item.results["gate"] = to_dict(result)
+    item.user_properties.extend(of_verdicts(result.verdicts).items())
     _raise(result)
 
 
@@ -92,7 +96,8 @@ def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome
     """Measure a cycle, and put what became of it on the test's report."""
     turn = _turn(item, cycle, arm)
     this = run.of(item.config)
-    outcome = measure(this, turn)
+    earlier = item.experiment.taken.get((cycle, arm))
+    outcome = resuming.take(this, turn, earlier) if earlier else _make(item, turn)
     _keep(item, outcome)
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
@@ -101,6 +106,21 @@ def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome
         fix = "fix: free space there, or set llem_results_dir to another place"
         raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
     return turn, outcome
+
+
+def _make(item: LlemItem, turn: Turn) -> Outcome:
+    may_fail = item.get_closest_marker("xfail") is not None
+    return stopping.make(run.of(item.config), turn, may_fail=may_fail)
+
+
+def hold(item: MeasurementItem) -> None:
+    """Skip what isn't to be measured any more, before anything is set up for it.
+
+    Raises:
+        pytest.skip.Exception: with the reason.
+    """
+    if reason := stopping.refusal(run.of(item.config), _turn(item, item.cycle, item.arm)):
+        pytest.skip(reason)
 
 
 def _turn(item: LlemItem, cycle: int, arm: Arm | None) -> Turn:
@@ -123,11 +143,24 @@ def _keep(item: LlemItem, outcome: Outcome) -> None:
         item.add_report_section("call", "worker log", outcome.failure.log_tail)
     if outcome.measurement is None or isinstance(item, GateItem):
         return
-    for name, figure in outcome.measurement.metrics.items():
-        if figure.value is not None:
-            # An estimate must not pass for a measurement where only its name is seen.
-            key = "llem.estimated" if figure.quality == "estimated" else "llem"
-            item.user_properties.append((f"{key}.{name}", figure.value))
+    if outcome.resumed:
+        item.user_properties.append(("llem.resumed", outcome.resumed))
+    item.user_properties.extend(of_figures(outcome.measurement.metrics).items())
+
+
+def scalars(item: LlemItem) -> dict[str, object]:
+    """What a test is about, and what it has found so far: a line each for other reports."""
+    node = item.experiment
+    found: dict[str, object] = {
+        "llem.study": node.study.name,
+        "llem.experiment": node.name,
+        "llem.backend": node.planned.experiment.backend,
+        "llem.runner": node.runner.value,
+    }
+    if isinstance(item, MeasurementItem):
+        found |= {"llem.cycle": item.cycle, "llem.runner": node.runner_of(item.arm).value}
+        found |= {"llem.arm": item.arm} if item.arm else {}
+    return found | {k: v for k, v in item.user_properties if k.startswith("llem.")}
 
 
 def _raise(result: GateResult) -> None:
@@ -163,23 +196,29 @@ def keep_setup(
     excinfo: pytest.ExceptionInfo[BaseException],
 ) -> None:
     """A measurement that didn't get beyond setup has an outcome too; its gate asks for it."""
-    turn = _turn(item, item.cycle, item.arm)
+    turn, this = _turn(item, item.cycle, item.arm), run.of(item.config)
     if report.skipped and item.experiment.llem.strict:
         failure = Failure(kind="skipped", message=f"skipped, and strict: {excinfo.value}")
         report.outcome = "failed"
         report.longrepr = f"{turn.where}: {failure.message}"
         outcome = outcome_of(turn, failure=failure)
     elif report.skipped:
-        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=True)
+        # What a study allows is no wish for this very measurement.
+        wanted = not stopping.refusal(this, turn)
+        outcome = outcome_of(turn, skipped=str(excinfo.value), skip_wanted=wanted)
     else:
         message = excinfo.exconly(tryshort=True).removeprefix("Failed: ").splitlines()[0]
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
-    run.of(item.config).keep(item.experiment.study.path, outcome)
+        may_fail = item.get_closest_marker("xfail") is not None
+        stopping.note(this, turn, outcome, None, may_fail=may_fail)
+    this.keep(item.experiment.study.path, outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
 def journal(config: pytest.Config) -> Journal:
     """The session's journal; an unwritable place is found before anything is measured."""
+    if refusal := config.stash[KEY].refusal:
+        pytest.fail(refusal, pytrace=False)
     try:
         return run.of(config).journal
     except ResultsError as error:
@@ -194,9 +233,10 @@ def close(config: pytest.Config) -> None:
 def unload(item: LlemItem, following: pytest.Item | None) -> None:
     """Unload an engine that is kept, unless the next item has use for it.
 
-    What a gate between two measurements leaves, the one behind it may use.
+    What a gate between two measurements leaves, the one behind it may use; the same holds for what
+    is taken over from an earlier session.
     """
-    if isinstance(following, GateItem) and not following.runners:
+    if isinstance(following, LlemItem) and not following.runners:
         return
     key = None
     if isinstance(following, LlemItem):
@@ -222,7 +262,10 @@ def check_models(session: pytest.Session) -> None:
         models.Use(experiment=node.planned.experiment, where=f"{node.shown}:{node.planned.line}")
         for node in nodes
         # What isn't going to be measured needs no model.
-        if not node.unmet and not node.refused and node.planned.experiment.backend in known
+        if node.to_make
+        and not node.unmet
+        and not node.refused
+        and node.planned.experiment.backend in known
     ]
     if problems := models.check(uses):
         pytest.fail(models.listed(problems), pytrace=False)

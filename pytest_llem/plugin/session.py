@@ -22,6 +22,8 @@ class LlemSession:
         choices: what is set outside of studies.
         strict: whatever isn't a clean pass fails.
         studies: collected so far.
+        resumes: folder of the session that this one resumes.
+        refusal: why nothing may be measured, should that be so.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -30,6 +32,8 @@ class LlemSession:
         self.choices = Choices(config)
         self.strict = bool(config.getoption("llem_strict"))
         self.studies: dict[str, Study] = {}
+        self.resumes: Path | None = None
+        self.refusal = ""
         self._notices: dict[str, None] = {}
         self._told = 0
         self._points_told = False

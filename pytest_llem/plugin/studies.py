@@ -33,7 +33,9 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Settle where everything runs, before the first of it does."""
     option = session.config.option
-    if option.collectonly or (session.testsfailed and not option.continue_on_collection_errors):
+    # Workers of pytest-xdist run what they collected, whatever else could not be.
+    goes_on = option.continue_on_collection_errors or hasattr(session.config, "workerinput")
+    if option.collectonly or (session.testsfailed and not goes_on):
         return
     running().begin(session)
 
@@ -47,6 +49,12 @@ def pytest_timeout_set_timer(item: pytest.Item) -> Literal[True] | None:
     if isinstance(item, LlemItem) and item.get_closest_marker("timeout") is None:
         return True
     return None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_json_runtest_metadata(item: pytest.Item) -> dict[str, object] | None:
+    """Give pytest-json-report the figures of a test; it carries them through xdist by itself."""
+    return running().scalars(item) if isinstance(item, LlemItem) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -74,7 +82,8 @@ def pytest_runtest_makereport(
             # A skip points at the study, not at this plugin.
             reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else ""
             report.longrepr = (str(item.path), item.line, reason)
-        if results := {**item.results, **item.config.stash[KEY].news()}:
+        results = {**item.results, **item.config.stash[KEY].news()}
+        if results or report.failed:
             vars(report)["llem"] = results
             item.results = {}
     return report

@@ -9,6 +9,7 @@ from pytest_llem.demands import Arm
 from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
 from pytest_llem.results.arms import of_arms
 from pytest_llem.results.gates import overall
+from pytest_llem.results.mixed import mixed_subjects
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, References, of_outcomes
 from pytest_llem.results.regression import compared
@@ -88,8 +89,10 @@ class ExperimentResult:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What its cycles say against their median: scatter, drift."""
+        """What its cycles say against their median: scatter, drift, another engine."""
         ordered = sorted(self.measurements, key=lambda measurement: measurement.cycle)
+        if mixed := mixed_subjects(ordered):
+            return (f"cycles of different versions: {mixed}; measure all anew", *doubts(ordered))
         return doubts(ordered)
 
 

@@ -16,6 +16,10 @@ __all__ = ["lines"]
 def lines(collected: Collected) -> Iterator[str]:
     """Lines below the table, for those who ask for more."""
     for (_, _, name), result in collected.experiments().items():
+        made = {o.resumed: None for o in result.outcomes if o.resumed}
+        for session in made:
+            cycles = [f"c{o.cycle}" for o in result.outcomes if o.resumed == session]
+            yield f"{name}: resumed: {', '.join(cycles)} of {session}"
         if measurements := result.measurements:
             if energy := _energy(measurements):
                 yield f"{name}: energy: {energy}"

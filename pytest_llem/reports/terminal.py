@@ -11,6 +11,9 @@ from pytest_llem.reports.table import Legend, Line, table
 
 __all__ = ["Line", "lines", "wrapped"]
 
+_TOLD = ("within noise", "cycles measured")
+"""Words of a verdict that passed which make it worth a line."""
+
 _MANY = 3
 """Rows without a figure that a line stands for."""
 
@@ -35,6 +38,7 @@ def lines(collected: Collected, width: int | None = None, *, brief: bool = False
         yield from table(own, legend, width)
         yield Line("")
     yield from map(Line, skipped)
+    yield from map(Line, _resumed(list(experiments.values())))
     yield from _judged(collected)
     yield from map(Line, legend.texts(width))
     doubtful = list(dict.fromkeys(_doubtful(collected)))
@@ -65,7 +69,7 @@ def _judged(collected: Collected) -> Iterator[Line]:
             yield Line(f"{name}: {metric}: {found if isinstance(found, str) else found.text}")
     for gate in collected.gates:
         for verdict in gate.verdicts:
-            doubtful = "within noise" in verdict.reason or verdict.quality != "ok"
+            doubtful = any(words in verdict.reason for words in _TOLD) or verdict.quality != "ok"
             if verdict.outcome != "passed" or doubtful or verdict.comparison:
                 style = "red" if verdict.outcome == "failed" else ""
                 yield Line(f"{gate.experiment}: gate {verdict.outcome}: {verdict.text}", style)
@@ -102,6 +106,14 @@ def _skipped(results: Sequence[ExperimentResult]) -> str:
         return ""
     first = reasons[0].partition(" (")[0].partition(";")[0]
     return first if len(set(reasons)) == 1 else f"{first}, and other reasons (-rs)"
+
+
+def _resumed(results: Sequence[ExperimentResult]) -> Iterator[str]:
+    """How many of the measurements are those of earlier sessions."""
+    outcomes = [outcome for result in results for outcome in result.outcomes if outcome.measurement]
+    taken = [outcome.resumed for outcome in outcomes if outcome.resumed]
+    for session in dict.fromkeys(taken):
+        yield f"resumed: {taken.count(session)} of {len(outcomes)} measurements made by {session}"
 
 
 def _workers(results: Iterable[ExperimentResult]) -> str:

@@ -5,7 +5,8 @@
 | limit kept / violated | passed / failed |
 | k of n cycles failed | failed, with the first cause |
 | all cycles skipped | skipped; strict: failed |
-| some cycles skipped | the others are judged; strict: failed |
+| some cycles skipped | the others are judged, and how many they are is said; strict: failed |
+| cycles of different testbeds | failed |
 | metric null | failed, with the reason |
 | metric estimated and estimates not allowed | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
@@ -22,11 +23,13 @@ Budgets for regressions are judged by :mod:`.regression`; beside a base also
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_llem.demands import Limit
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Judgement, Summary, Verdict
 from pytest_llem.results.arms import Pairs, of_arms
+from pytest_llem.results.mixed import mixed_testbeds
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.references import Reference, of_outcomes
 from pytest_llem.results.regression import compared, judge_regression
@@ -65,6 +68,11 @@ def judge(
     if strict and len(measured) < len(outcomes):
         reason = f"{len(outcomes) - len(measured)} of {len(outcomes)} cycles were skipped"
         return (without_cycles("failed", reason, limits),)
+    for arm in (outcomes, base or ()):
+        if mixed := mixed_testbeds([one.measurement for one in arm if one.measurement]):
+            reason = "cycles of different testbeds have no common figure:"
+            reason += f" {mixed}; measure all anew"
+            return (without_cycles("failed", reason, limits),)
     now, pairs = of_outcomes("now", outcomes), None if base is None else of_arms(outcomes, base)
     lacks = None if base is None else _lacks_base(base, pairs, strict=strict)
     assert now is not None
@@ -82,6 +90,9 @@ def judge(
         else:
             found, beside = compared(limit.metric, now, references, budget=limit.regression), []
         verdicts.append(judge_regression(limit, figures, found, beside=beside, **how))
+    if len(measured) < len(outcomes):
+        some = f"; {len(measured)} of {len(outcomes)} cycles measured"
+        verdicts = [replace(verdict, reason=verdict.reason + some) for verdict in verdicts]
     budgets = [limit for limit in limits if limit.regression is not None]
     return (*verdicts, without_cycles(*lacks, budgets)) if lacks and budgets else tuple(verdicts)
 

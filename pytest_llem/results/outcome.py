@@ -27,6 +27,7 @@ class Outcome:
         place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
         arm: of an A/B comparison; null elsewhere.
+        resumed: the session that measured it, where that was an earlier one; null for this one.
     """
 
     study: str
@@ -46,3 +47,4 @@ class Outcome:
     place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False
     arm: Arm | None = None
+    resumed: str | None = None

@@ -17,12 +17,21 @@ from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import to_dict
 
-__all__ = ["Reference", "References", "changed_subject", "changed_testbed", "load", "of_outcomes"]
+__all__ = [
+    "TESTBED",
+    "Reference",
+    "References",
+    "changed_subject",
+    "changed_testbed",
+    "load",
+    "of_outcomes",
+    "shown",
+]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
 
-_TESTBED = {
+TESTBED = {
     "device": "device",
     "cpu": "CPU",
     "cpus": "CPUs",
@@ -134,7 +143,7 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
         # What the session was about; of its base it says no more than of any other session's.
         rows = [row for row in document["measurements"] if row.get("arm") != "base"]
         yield from _grouped(path.name, rows)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ResultsError(f"{path}: is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -164,7 +173,7 @@ def _grouped(
             Reference(
                 name=name,
                 figures={
-                    metric: [one["metrics"].get(metric) or {} for one in measured]
+                    metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
                     for metric in metrics
                 },
                 testbed={**first["measurement"]["testbed"], "readings": _readings(measured[0])},
@@ -186,7 +195,8 @@ def _readings(measurement: Mapping[str, Any]) -> list[str]:
 
 def _subject(row: Mapping[str, Any]) -> dict[str, Any]:
     place = row.get("place") or {}
-    found: dict[str, Any] = dict(row["measurement"]["subject"].get("versions") or {})
+    versions = row["measurement"]["subject"].get("versions")
+    found: dict[str, Any] = dict(versions) if isinstance(versions, dict) else {}
     image = place.get("image_digest") or place.get("image_id")
     if image:
         found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"
@@ -202,10 +212,10 @@ def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[st
         then: an earlier one.
         energy: whether meters matter.
     """
-    keys = {**_TESTBED, "readings": "read"} if energy else _TESTBED
+    keys = {**TESTBED, "readings": "read"} if energy else TESTBED
     return [
-        f"{shown}: {_shown(then.testbed.get(key))} → {_shown(now.testbed.get(key))}"
-        for key, shown in keys.items()
+        f"{title}: {shown(then.testbed.get(key))} → {shown(now.testbed.get(key))}"
+        for key, title in keys.items()
         if then.testbed.get(key) != now.testbed.get(key)
     ]
 
@@ -214,13 +224,14 @@ def changed_subject(now: Reference, then: Reference) -> list[str]:
     """What differs in what was measured, then and now."""
     keys = dict.fromkeys((*then.subject, *now.subject))
     return [
-        f"{key} {_shown(then.subject.get(key))} → {_shown(now.subject.get(key))}"
+        f"{key} {shown(then.subject.get(key))} → {shown(now.subject.get(key))}"
         for key in keys
         if then.subject.get(key) != now.subject.get(key)
     ]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A fact of a testbed or a subject, for people."""
     if isinstance(value, list):
-        return ", ".join(map(_shown, value)) or "nothing"
+        return ", ".join(map(shown, value)) or "nothing"
     return "none" if value is None else str(value)

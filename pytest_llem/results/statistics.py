@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import WORST_FIRST, Figure, Measurement, Quality, Summary
+from pytest_llem.results.mixed import mixed_testbeds
 
 __all__ = ["CONFIDENCE", "interval", "summarise", "summarise_figures"]
 
@@ -18,13 +19,13 @@ CONFIDENCE = 0.95
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
     """Each metric over the cycles; empty without any measurement.
 
-    Cycles of fresh, forked and reused workers found different caches: they have no common figure.
+    Cycles of different testbeds have no common figure: those of fresh, forked and reused workers
+    found different caches, for one.
     """
     if not measurements:
         return {}
-    modes = sorted({str(m.testbed.get("worker")) for m in measurements})
-    if len(modes) > 1:
-        reason = f"cycles of workers that are {' and '.join(modes)} are not pooled"
+    if mixed := mixed_testbeds(measurements):
+        reason = f"cycles of different testbeds are not pooled: {mixed}"
         return dict.fromkeys(METRICS, _none(len(measurements), "unmeasured", reason))
     return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}
 

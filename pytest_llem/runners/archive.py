@@ -7,17 +7,20 @@ backends and meters it is to use.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
 import io
 import json
 import marshal
+import struct
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from importlib import resources
+from importlib.machinery import SourceFileLoader
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_llem.extensions import BACKENDS, METERS, Launch, names
 
@@ -34,6 +37,7 @@ _MODULES = (
     "experiment.py",
     "extensions.py",
     "gpus.py",
+    "machine.py",
     "metrics.py",
     "nvml.py",
     "powercap.py",
@@ -50,6 +54,12 @@ _NVML = ("nvidia-ml-py", "pynvml")
 
 _BINARY = {".so", ".pyd", ".dll", ".dylib", ".pyc", ".pyo"}
 """Made for one platform and one Python, which needn't be the image's."""
+
+_HEADER_BYTES = 16
+"""Of a compiled file: number of the format, flags, time and size of the source (PEP 552)."""
+
+_Content: TypeAlias = "bytes | Path | Traversable"
+"""What goes into an archive, or the file that holds it."""
 
 
 @functools.cache
@@ -97,7 +107,7 @@ def build() -> bytes:
 
     The same bytes for the same sources: dates are left out.
     """
-    return _zipped(_ours())
+    return _zipped(_ours().items())
 
 
 def for_launch(launch: Launch) -> bytes:
@@ -120,7 +130,7 @@ def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
     Args:
         chosen: groups and names of entry points; names that nobody registered are left out.
     """
-    found = dict(_ours())
+    found = _ours()
     bindings = importlib.metadata.distribution(_NVML[0])
     found |= _sources(_NVML[1]) | _metadata(bindings)
     for group, name in sorted(chosen):
@@ -133,42 +143,68 @@ def build_for(chosen: frozenset[tuple[str, str]]) -> bytes:
     return _zipped(sorted({**dict.fromkeys(folders - {"./"}, b""), **found}.items()))
 
 
-def _zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
+def _zipped(files: Iterable[tuple[str, _Content]]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for path, content in files:
+        for path, given in files:
+            content = given if isinstance(given, bytes) else given.read_bytes()
             archive.writestr(zipfile.ZipInfo(path), content)
             if path.endswith(".py"):
-                archive.writestr(zipfile.ZipInfo(f"{path}c"), _compiled(path, content))
+                archive.writestr(zipfile.ZipInfo(f"{path}c"), _compiled(path, content, given))
     return buffer.getvalue()
 
 
-def _compiled(path: str, source: bytes) -> bytes:
+def _compiled(path: str, source: bytes, file: _Content) -> bytes:
     """A module as this Python runs it; every other one takes the source beside it (PEP 552).
 
     From an archive nothing compiled is kept: it would be done anew for each measurement.
     """
-    code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+    kept = _kept(file) if isinstance(file, Path) else b""
+    code = kept or marshal.dumps(compile(source, path, "exec", dont_inherit=True))
     unchecked = (1).to_bytes(4, "little")
     return importlib.util.MAGIC_NUMBER + unchecked + importlib.util.source_hash(source) + code
 
 
-def _ours() -> Iterator[tuple[str, bytes]]:
+def _kept(file: Path) -> bytes:
+    """A module's code from the file that Python keeps beside its source; empty where there is none.
+
+    Nobody on this side imports the worker's modules: most often it is made here.
+    """
+    with contextlib.suppress(OSError, NotImplementedError):  # nowhere to write; no such files
+        cache = Path(importlib.util.cache_from_source(str(file)))
+        if not _current(cache, file):
+            SourceFileLoader(file.stem, str(file)).get_code(file.stem)
+        if _current(cache, file):
+            return cache.read_bytes()[_HEADER_BYTES:]
+    return b""
+
+
+def _current(cache: Path, file: Path) -> bool:
+    """Whether a compiled file is of this Python and of the source as it is now."""
+    if not cache.exists():
+        return False
+    with cache.open("rb") as opened:
+        header = opened.read(_HEADER_BYTES)
+    now = file.stat()
+    source = struct.pack("<III", 0, int(now.st_mtime) & 0xFFFFFFFF, now.st_size & 0xFFFFFFFF)
+    return header == importlib.util.MAGIC_NUMBER + source
+
+
+def _ours() -> dict[str, _Content]:
     package = resources.files("pytest_llem")
-    for name in _MODULES:
-        yield f"pytest_llem/{name}", (package / name).read_bytes()
+    found: dict[str, _Content] = {f"pytest_llem/{name}": package / name for name in _MODULES}
     for folder in _FOLDERS:
         for file in sorted((package / folder).iterdir(), key=_name):
             if file.name.endswith(".py"):
-                yield f"pytest_llem/{folder}/{file.name}", file.read_bytes()
-    yield from _metadata(importlib.metadata.distribution(_DISTRIBUTION)).items()
+                found[f"pytest_llem/{folder}/{file.name}"] = file
+    return found | _metadata(importlib.metadata.distribution(_DISTRIBUTION))
 
 
 def _name(file: Traversable) -> str:
     return file.name
 
 
-def _metadata(distribution: Distribution) -> dict[str, bytes]:
+def _metadata(distribution: Distribution) -> dict[str, _Content]:
     """What makes a distribution's name, version and entry points known."""
     name = distribution.name.replace("-", "_")
     folder = f"{name}-{distribution.version}.dist-info"
@@ -178,7 +214,7 @@ def _metadata(distribution: Distribution) -> dict[str, bytes]:
     return {f"{folder}/{file}": (text or "").encode() for file, text in texts.items()}
 
 
-def _brought(point: EntryPoint) -> dict[str, bytes]:
+def _brought(point: EntryPoint) -> dict[str, _Content]:
     """All modules that an entry point's distribution installed; at least the point's own."""
     assert point.dist is not None
     modules = {point.module}
@@ -211,7 +247,7 @@ def _found(module: str) -> ModuleSpec | None:
         return None
 
 
-def _sources(module: str) -> dict[str, bytes]:
+def _sources(module: str) -> dict[str, _Content]:
     """Files of a module or package, by their paths in the archive."""
     spec = _found(module)
     if spec is None or spec.origin is None:
@@ -219,9 +255,9 @@ def _sources(module: str) -> dict[str, bytes]:
     origin, path = Path(spec.origin), module.replace(".", "/")
     if spec.submodule_search_locations is None:
         plain = origin.suffix not in _BINARY
-        return {f"{path}{origin.suffix}": origin.read_bytes()} if plain else {}
+        return {f"{path}{origin.suffix}": origin} if plain else {}
     return {
-        f"{path}/{file.relative_to(origin.parent).as_posix()}": file.read_bytes()
+        f"{path}/{file.relative_to(origin.parent).as_posix()}": file
         for file in origin.parent.rglob("*")
         if file.is_file() and file.suffix not in _BINARY and "__pycache__" not in file.parts
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,21 +61,38 @@ class HostMeters:
         kind, name = question["frame"], str(question.get("meter"))
         found = self._asked(question)
         if kind == "meter_request":
-            self._domains[name] = list(found.get("domains", ()))
+            domains = found.get("domains", [])
+            if not isinstance(domains, list):
+                found = self._lost(f"its domains can't be understood: {domains!r:.80}")
+            self._domains[name] = list(map(str, found.get("domains", [])))
             empty = {"frame": "meter_ready", "domains": [], "estimates": False}
             return found or {**empty, "reason": self._broken}
         if kind == "window_start":
             return {"frame": "window_started"}
-        rows = found.get("readings")
-        readings = self._unmeasured(name) if rows is None else [from_dict(Reading, r) for r in rows]
-        joined = join(readings, engine_boot_id, self._boot_id) if rows is not None else readings
-        return {"frame": "readings", "readings": [to_dict(reading) for reading in joined]}
+        readings = self._readings(name, found, engine_boot_id)
+        return {"frame": "readings", "readings": [to_dict(reading) for reading in readings]}
 
     def close(self) -> None:
         """End the worker."""
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.stop(0.0)
+
+    def _readings(
+        self, name: str, found: Mapping[str, Any], engine_boot_id: str | None
+    ) -> Sequence[Reading]:
+        """Those of an answer; of none, or of one that makes no sense, the reason for that."""
+        rows = found.get("readings")
+        if found and isinstance(rows, list):
+            try:
+                readings = [from_dict(Reading, row) for row in rows]
+            except ValueError as error:
+                self._lost(f"its readings can't be understood: {error}")
+            else:
+                return join(readings, engine_boot_id, self._boot_id)
+        elif found:
+            self._lost(f"it answered {found['frame']!r:.40}, not readings")
+        return self._unmeasured(name)
 
     def _unmeasured(self, name: str) -> list[Reading]:
         return [
@@ -100,7 +117,7 @@ class HostMeters:
                 self._boot_id = self._next().get("boot_id")
             self._transport.send(json.dumps(dict(question)).encode() + b"\n")
             found = self._next()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return self._lost(str(error))
         if found["frame"] == "error":
             return self._lost(str(found.get("message")))

@@ -13,6 +13,7 @@ from pytest_llem import __version__
 from pytest_llem.errors import EngineMissing, WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.extensions import Transport
+from pytest_llem.metrics import METRICS
 from pytest_llem.records import Idle, Measurement
 from pytest_llem.runners.beside import QUESTIONS, HostMeters
 from pytest_llem.runners.frames import FrameReader
@@ -344,6 +345,8 @@ class Worker:
             measurement = from_dict(Measurement, data or {})
         except (ValueError, TypeError, AttributeError) as error:
             self._fail("protocol", f"the worker's result can't be understood: {error}")
+        if missing := [name for name in METRICS if name not in measurement.metrics]:
+            self._fail("protocol", f"the worker's result has no {', '.join(missing[:3])}")
         asked = (self._experiment.id, digest, cycle)
         if (measurement.experiment, measurement.digest, measurement.cycle) != asked:
             self._fail("protocol", "the worker's result is of another experiment or cycle")

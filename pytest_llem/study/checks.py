@@ -15,15 +15,13 @@ from pytest_llem.experiment import (
 )
 from pytest_llem.extensions import Abilities
 from pytest_llem.study import prompt_source
-from pytest_llem.study.keys import Execution
 from pytest_llem.study.yaml_lines import Key
 
-__all__ = ["LATER", "NOT_YET", "not_yet", "problems", "unable"]
+__all__ = ["problems", "unable"]
 
 Problem = tuple[Key, str]
 
 _SECRET = re.compile(r"(^|_)(TOKEN|SECRET|PASSWORD|PASSWD|APIKEY|KEY|CREDENTIALS?)$", re.IGNORECASE)
-NOT_YET = "not in this version"
 
 
 def problems(experiment: Experiment) -> Iterator[Problem]:
@@ -91,18 +89,6 @@ def _unsteady(experiment: Experiment) -> Iterator[Problem]:
         text = f"{count} requests at {scenario.poisson:g} a second take"
         took = f"{text} {count / scenario.poisson:.4g} s, and timeout_s is"
         yield ("timeout_s",), f"{took} {experiment.timeout_s:g}; raise it, or the rate"
-
-
-LATER = ("execution.max_failures", "execution.time_budget_s")
-"""What a study may say and nothing here does yet: refused, not ignored."""
-
-
-def not_yet(execution: Execution) -> Iterator[Problem]:
-    """What nothing here does yet, of the keys below ``execution``."""
-    for name in LATER:
-        key = name.removeprefix("execution.")
-        if getattr(execution, key) is not None:
-            yield (key,), NOT_YET
 
 
 def unable(experiment: Experiment, abilities: Abilities) -> Iterator[Problem]:

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 from pytest_llem.demands import RunnerSpec
 from pytest_llem.errors import RunnerError
-from pytest_llem.study.checks import not_yet
 from pytest_llem.study.keys import DockerSettings, Execution, Gaps
 from pytest_llem.study.problems import Problems
 from pytest_llem.study.schema import nearest, validate
@@ -77,8 +76,6 @@ def header(
     if isinstance(given := said.get("gaps"), dict):
         said["gaps"] = merge(_gap_defaults(given, surroundings.gaps), given)
     execution = reader.record(Execution, "execution", merge(said, surroundings.over_execution))
-    for key, text in not_yet(execution):
-        problems.add(Spot(document, ("execution", *key)), text)
     return Header(
         name=reader.name(),
         execution=execution,

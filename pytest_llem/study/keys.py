@@ -79,10 +79,10 @@ class Execution:
     )
     skip_preflight: Flag | None = described(None, "start containers without looking first")
     max_failures: Count | None = described(
-        None, "failed measurements of a backend after which its others are skipped"
+        None, "failed measurements of a backend after which its others of the study are skipped"
     )
     time_budget_s: Seconds | None = described(
-        None, "nothing is started that would end after this time"
+        None, "no measurement is started that would end later than this after the study began"
     )
 
 

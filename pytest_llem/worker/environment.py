@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pytest_llem.extensions import Meter
+from pytest_llem.machine import cpu_count, cpu_model, system
 
-__all__ = ["cpu_count", "cpu_model", "testbed"]
-
-
-def cpu_count() -> int:
-    """Logical CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def cpu_model() -> str:
-    """The processor's name as the system gives it; the architecture where it gives none."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+__all__ = ["testbed"]
 
 
 def testbed(device: str, meters: Sequence[Meter]) -> dict[str, Any]:
@@ -36,6 +17,6 @@ def testbed(device: str, meters: Sequence[Meter]) -> dict[str, Any]:
         "device": device,
         "cpu": cpu_model(),
         "cpus": cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
+        "system": system(),
         "meters": {meter.name: list(meter.domains) for meter in meters},
     }

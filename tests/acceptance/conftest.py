@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import textwrap
+import time
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import psutil
 import pytest
 from jsonschema.exceptions import best_match
 
+from tests.acceptance.template import Template
 from tests.report_schema import validator
 
 THIRD_PARTY = Path(__file__).parents[1] / "third_party"
@@ -31,10 +35,12 @@ HEADER = """\
 
 PLUGINS = {
     # Not for what these do, but for what they take: half of a short session's time.
+    "annotate": ["pytest_github_actions_annotate_failures"],
     "anyio": ["anyio"],
     "asyncio": ["asyncio"],
     "hypothesis": ["hypothesispytest"],
     "html": ["html", "html_fixtures", "metadata"],
+    "json-report": ["pytest_jsonreport", "metadata"],
     "randomly": ["randomly"],
     "rerunfailures": ["rerunfailures"],
     "timeout": ["timeout"],
@@ -44,7 +50,8 @@ PLUGINS = {
 
 def addopts(*wanted: str) -> str:
     """``PYTEST_ADDOPTS`` that keeps the ``PLUGINS`` out, installed or not, but the wanted ones."""
-    names = [name for plugin in PLUGINS.keys() - set(wanted) for name in PLUGINS[plugin]]
+    blocked = {name for plugin in PLUGINS for name in PLUGINS[plugin]}
+    names = blocked.difference(*(PLUGINS[plugin] for plugin in wanted))
     return " ".join(f"-p no:{name}" for name in sorted(names))
 
 
@@ -80,8 +87,11 @@ def environment_with(folder: Path, **variables: str) -> Path:
 class Project:
     """A user's project: a folder ``benchmarks`` with studies, and pytest to run there."""
 
-    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, template: Template
+    ) -> None:
         self.pytester = pytester
+        self._template = template
         self.folder = pytester.mkdir("benchmarks")
         self._monkeypatch = monkeypatch
         self.switch_on()
@@ -97,13 +107,27 @@ class Project:
         return path
 
     def run(self, *arguments: str, gaps: str | None = "none") -> pytest.RunResult:
-        """Run pytest in a process of its own, as a user would; no cache of other runs.
+        """Run pytest in a process of its own, as a user would; nothing of other runs is in it.
+
+        The process is forked from one that has imported pytest and the plugin. What is about
+        importing is for ``pytester.runpytest_subprocess``.
 
         No gaps unless the test is about them: a host with a sensor would wait to cool down.
         """
         if gaps is not None and "no:llem" not in arguments:
             arguments = (*arguments, f"--llem-gaps={gaps}")
-        return self.pytester.runpytest_subprocess(*arguments)
+        number = len(list(self.pytester.path.glob("session-*.out")))
+        out, err = (self.pytester.path / f"session-{number}.{name}" for name in ("out", "err"))
+        arguments = (f"--basetemp={self.pytester.path / f'session-{number}.tmp'}", *arguments)
+        path = os.pathsep.join([str(self.pytester.path), os.environ.get("PYTHONPATH", "")])
+        began = time.monotonic()
+        status = self._template.run(arguments, out, err, {**os.environ, "PYTHONPATH": path})
+        took_s = time.monotonic() - began
+        said, complained = (file.read_text("utf-8") for file in (out, err))
+        # For whoever reads why the test failed.
+        print("running: pytest", *arguments, said, complained, sep="\n")  # noqa: T201
+        known = pytest.ExitCode(status) if status in list(pytest.ExitCode) else status
+        return pytest.RunResult(known, said.splitlines(), complained.splitlines(), took_s)
 
     def report(self, name: str = "report.json") -> dict[str, Any]:
         """A report, which keeps to the schema: whatever a test is about, that is promised."""
@@ -113,9 +137,10 @@ class Project:
         return data
 
     def journal(self) -> list[dict[str, Any]]:
-        """All lines of all journals, in the order of the sessions."""
+        """All lines of all journals, in the order of the sessions; without their checksums."""
         files = sorted((self.pytester.path / "results").glob("*/journal.*.jsonl"))
-        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+        return [{key: value for key, value in one.items() if key != "crc32"} for one in found]
 
 
 def marked(token: str) -> list[psutil.Process]:
@@ -130,14 +155,24 @@ def marked(token: str) -> list[psutil.Process]:
     return found
 
 
+@pytest.fixture(scope="session")
+def template() -> Iterator[Template]:
+    """What the sessions of all tests are forked from."""
+    started = Template()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, template: Template
+) -> Project:
     """An empty project in which the backend ``fake`` is installed."""
     monkeypatch.setenv("PYTHONPATH", str(THIRD_PARTY))
     # Whether this host has a Docker of its own must make no difference.
     monkeypatch.setenv("DOCKER_HOST", f"unix://{pytester.path}/no-docker.sock")
     monkeypatch.setenv("LLEM_LOCK_DIR", str(pytester.path / "locks"))
-    # On a CI host pytest says every failure's whole text again in its summary.
-    for name in ("CI", "BUILD_NUMBER"):
+    # On a CI host pytest says every failure's whole text again in its summary, and we annotate.
+    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
-    return Project(pytester, monkeypatch)
+    return Project(pytester, monkeypatch, template)

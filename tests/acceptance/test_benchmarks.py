@@ -133,6 +133,9 @@ def test_the_folder_ends_green_without_gpus(repository: Project, docker: bool) -
 @pytest.mark.engine
 @needs_engine
 def test_the_twins_are_measured(repository: Project) -> None:
+    # Torch is imported once, and not for each of a dozen measurements.
+    shared = repository.folder / "cpu" / "tiny.yaml"
+    shared.write_text(f"{shared.read_text()}worker: forked\n")
     result = repository.run(*map(str, twins()), "--llem-json=report.json")
     assert result.ret == 0
     measured = repository.report()["measurements"]

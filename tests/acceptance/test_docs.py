@@ -16,7 +16,6 @@ from pytest_llem.extensions import WELL_KNOWN
 from pytest_llem.metrics import METRICS
 from pytest_llem.runners import images, resolve
 from pytest_llem.study import user_config
-from pytest_llem.study.checks import LATER, NOT_YET
 from pytest_llem.study.load import load
 from tests.acceptance.conftest import Project
 from tests.documents import PAGES, ROOT, Written, written
@@ -137,28 +136,6 @@ def test_every_class_of_a_report_has_a_table_or_is_told_in_a_line() -> None:
         *("Decoding", "Poisson", "Concurrency", "Slo"),
     }
     assert tables - {"Report"} == set(report_schema.schema()["$defs"]) - told - of_studies
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("execution.max_failures", "{max_failures: 3}"),
-        ("execution.time_budget_s", "{time_budget_s: 60}"),
-    ],
-)
-def test_what_the_reference_marks_as_not_in_this_version_is_refused(
-    field: str, value: str, tmp_path: Path
-) -> None:
-    assert field in LATER
-    path = tmp_path / "a.study.yaml"
-    path.write_text(f"model: org/m\n{field.partition('.')[0]}: {value}\n")
-    with pytest.raises(StudyError, match=NOT_YET):
-        load(path, path.name)
-
-
-def test_the_reference_marks_nothing_else() -> None:
-    assert page("reference.md").count(f"{NOT_YET}*") == len(LATER)
-    assert len(LATER) == 2
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -115,7 +115,11 @@ def test_one_engine_is_selected_by_its_name_or_its_mark(
 
 @engine
 @needs_engine
-def test_the_half_of_one_engine_is_measured(repository: Project) -> None:
+def test_the_half_of_one_engine_is_measured(
+    repository: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Threads of a model this small wait for each other, and keep all cores busy with it.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     arguments = ("-k", "pytorch", "--llem-cycles=1", "--llem-json=report.json")
     run(repository, "engines", *arguments).assert_outcomes(passed=2, deselected=2)
     measured = [outcome["measurement"] for outcome in repository.report()["measurements"]]
@@ -187,7 +191,7 @@ def test_the_load_study_is_planned(repository: Project, monkeypatch: pytest.Monk
 
 
 def test_the_schema_of_all_backends_that_are_found_is_printed(repository: Project) -> None:
-    result = repository.pytester.runpytest_subprocess("--llem-schema")
+    result = repository.run("--llem-schema")
     assert result.ret == 0
     schema = json.loads(result.stdout.str())
     Draft202012Validator.check_schema(schema)
@@ -196,7 +200,7 @@ def test_the_schema_of_all_backends_that_are_found_is_printed(repository: Projec
 
 
 def test_the_schema_is_printed_whatever_else_is_asked_for(repository: Project) -> None:
-    result = repository.pytester.runpytest_subprocess("--llem-schema", "-q", "docs", "-n2")
+    result = repository.run("--llem-schema", "-q", "docs", "-n2")
     assert result.ret == 0
     assert json.loads(result.stdout.str())["title"] == "pytest-llem study"
     assert not (repository.pytester.path / "results").exists()

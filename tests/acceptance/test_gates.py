@@ -22,6 +22,7 @@ class Row:
         status: of pytest.
         options: of the command line.
         meter: that the study names.
+        conftest: of the project.
     """
 
     body: str
@@ -30,10 +31,19 @@ class Row:
     status: int
     options: tuple[str, ...] = ()
     meter: str = "fixed"
+    conftest: str = ""
 
 
 LIMIT = "execution: {cycles: 2}\nexpect: "
 ESTIMATED = LIMIT + "{energy_j: {max: 1000}}\n"
+NO_RACK = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def rack(request):
+    if request.node.name != "gate":
+        pytest.skip("no rack")
+"""
 
 ROWS = {
     "limit kept": Row(LIMIT + "{energy_j: {max: 1000}}\n", "*a*2/2*passed*", "passed", 0),
@@ -48,6 +58,21 @@ ROWS = {
         "E   1 of 2 cycles failed: fake failed in measure: RuntimeError: failed once",
         "failed",
         1,
+    ),
+    "all cycles skipped": Row(
+        ESTIMATED,
+        "a: gate skipped: all cycles were skipped: no rack",
+        "skipped",
+        0,
+        conftest=NO_RACK,
+    ),
+    "all cycles skipped, strict": Row(
+        ESTIMATED,
+        "E   2 of 2 cycles failed: skipped, and strict: no rack",
+        "failed",
+        1,
+        ("--llem-strict",),
+        conftest=NO_RACK,
     ),
     "metric null": Row(
         LIMIT + "{energy_j: {max: 1000}}\n",
@@ -103,6 +128,7 @@ def test_a_row_of_the_table(project: Project, tmp_path: Path, name: str) -> None
     project.study(
         "id: a\n" + body, header=HEADER.replace("meters: [fixed]", f"meters: [{row.meter}]")
     )
+    project.pytester.makeconftest(row.conftest)
     result = project.run(
         "benchmarks", "--llem-json=report.json", "--junitxml=junit.xml", *row.options
     )
@@ -127,6 +153,7 @@ def test_a_violated_limit_names_the_line_of_the_study(project: Project) -> None:
     result = project.run("benchmarks")
     result.stdout.fnmatch_lines(["benchmarks/s.study.yaml:12: gate of a failed"])
     result.stdout.fnmatch_lines(["FAILED benchmarks/s.study.yaml::a::gate - requests_per_s: *"])
+    result.stdout.no_fnmatch_line("::error *")  # that is for GitHub's logs
     assert result.ret == 1
 
 

@@ -54,6 +54,8 @@ def test_junit_has_a_case_for_each_item_with_figures_as_properties(project: Proj
     assert properties["llem.energy_j"] > 0
     assert properties["llem.power_mean_w"] == pytest.approx(10)
     assert (gate.get("classname"), gate.get("name")) == ("benchmarks.s.study.yaml.alpha", "gate")
+    judged = {p.get("name"): float(p.get("value", "")) for p in gate.iter("property")}
+    assert judged == {"llem.median.energy_j": properties["llem.energy_j"]}
     (failure,) = gate.iter("failure")
     assert str(failure.get("message")).startswith("energy_j: ")
 
@@ -81,7 +83,9 @@ def test_without_the_cache_all_is_as_with_it(project: Project) -> None:
 
 def test_strict_configuration_raises_no_warning_or_error(project: Project) -> None:
     project.study(TWO)
-    result = project.run("benchmarks", "-v", "-W", "error", "--strict-markers", "--strict-config")
+    # An interpreter of its own: warnings of imports count too.
+    options = ("-W", "error", "--strict-markers", "--strict-config", "--llem-gaps=none")
+    result = project.pytester.runpytest_subprocess("benchmarks", "-v", *options)
     result.assert_outcomes(passed=5)
     assert ran(result) == ALL_PASSED
 
@@ -223,6 +227,41 @@ def test_html_shows_each_item_and_the_failure(project: Project) -> None:
     assert shown == {"alpha::c1": "Passed", "alpha::gate": "Failed"}
     log = tests["benchmarks/s.study.yaml::alpha::gate"][-1]["log"]
     assert "s.study.yaml:11: gate of alpha failed" in html.unescape(log)
+
+
+@pytest.mark.parametrize("options", [("-W", "error"), ("-n2",)], ids=["alone", "xdist"])
+def test_json_report_has_the_figures_of_each_test(
+    project: Project, options: tuple[str, ...]
+) -> None:
+    project.switch_on("json-report")
+    project.study("execution: {cycles: 1}\nid: alpha\nexpect: {energy_j: {max: 0}}\n")
+    project.study("id: beta\nfake: {raise_in: run}\n", name="t.study.yaml")
+    command = ("benchmarks", "--json-report", "--json-report-file=tests.json", *options)
+    project.run(*command, "--llem-cycles=1").assert_outcomes(passed=1, failed=2)
+    report = project.report("tests.json")
+    tests = {test["nodeid"].partition("::")[2]: test for test in report["tests"]}
+    cycle, gate = tests["alpha::c1"]["metadata"], tests["alpha::gate"]["metadata"]
+    assert (
+        cycle.items()
+        >= {
+            "llem.study": "s",
+            "llem.experiment": "alpha",
+            "llem.backend": "fake",
+            "llem.runner": "local",
+            "llem.cycle": 1,
+        }.items()
+    )
+    assert cycle["llem.power_mean_w"] == pytest.approx(10)
+    assert gate["llem.median.energy_j"] == pytest.approx(cycle["llem.energy_j"])
+    failed = tests["beta::c1"]["metadata"]
+    assert failed["llem.experiment"] == "beta"
+    assert "llem.requests_per_s" not in failed
+    # And the whole session at the end of the document.
+    about = report["llem"]
+    assert (about["measurements"], about["gates"]) == (1, {"failed": 1})
+    medians = {each["experiment"]: each for each in about["experiments"]}
+    assert medians["alpha"]["llem.energy_j"] == cycle["llem.energy_j"]
+    assert report["exitcode"] == 1
 
 
 def test_asyncio_in_auto_mode_leaves_items_and_serves_their_fixtures(project: Project) -> None:

@@ -80,3 +80,16 @@ def test_the_last_try_of_a_cycle_counts_and_the_ones_before_are_told_apart() -> 
     assert result.outcomes == (given[2], given[1])
     assert result.replaced == (failed,)
     assert len(result.measurements) == 2
+
+
+def test_cycles_of_two_versions_of_an_engine_are_doubted() -> None:
+    cycles = [
+        outcome(
+            cycle=cycle, measurement=measurement(cycle=cycle, subject={"versions": {"vllm": v}})
+        )
+        for cycle, v in ((2, "0.9"), (1, "0.8"))
+    ]
+    (result,) = Collected(cycles, []).experiments().values()
+    assert result.doubts == (
+        "cycles of different versions: vllm: c1 0.8, c2 0.9; measure all anew",
+    )

@@ -81,3 +81,10 @@ def test_energy_is_told_in_joules_and_watt_hours(energy: Figure, mark: str) -> N
     }
     first, *_ = lines(Collected([outcome(measurement=measurement(metrics=figures))], []))
     assert first == f"a: energy: 7.20 kJ{mark} (2.00 Wh) in 20.0 s, 360 W"
+
+
+def test_cycles_of_earlier_sessions_are_named_with_them() -> None:
+    sessions = ("one", None, "two", "one")
+    cycles = [outcome(cycle=cycle, resumed=name) for cycle, name in enumerate(sessions, 1)]
+    first, second, *_ = lines(Collected(cycles, []))
+    assert (first, second) == ("a: resumed: c1, c4 of one", "a: resumed: c3 of two")

@@ -351,3 +351,23 @@ def test_advice_for_several_is_given_once_below_them() -> None:
     assert first == "a: output_tokens_per_s: unstable: the standard deviation is 71 % of the mean"
     assert second.startswith("b: ")
     assert "of the mean; see what else runs on the host, " in second
+
+
+# --- taken over ----------------------------------------------------------------------------
+
+
+def test_measurements_of_earlier_sessions_are_counted() -> None:
+    sessions = ("one", None, "two", "one")
+    cycles = [outcome(cycle=cycle, resumed=name) for cycle, name in enumerate(sessions, 1)]
+    failed = outcome(cycle=5, measurement=None, failure=Failure(kind="raised", message="boom"))
+    found = [text for text in texts(Collected([*cycles, failed], [])) if "made by" in text]
+    assert found == [
+        "resumed: 2 of 4 measurements made by one",
+        "resumed: 1 of 4 measurements made by two",
+    ]
+
+
+def test_how_many_cycles_a_gate_judged_is_said_where_it_passed_too() -> None:
+    passed = verdict(reason="4.00 J ≤ 5.00 J (median of 1); 1 of 3 cycles measured")
+    told = texts(Collected([outcome()], [gate(passed)]))
+    assert "a: gate passed: energy_j: 4.00 J ≤ 5.00 J (median of 1); 1 of 3 cycles measured" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -124,3 +125,52 @@ def test_what_is_worse_one_way_is_better_the_other(
     assert higher.worse == -lower.worse
     assert lower.noise == higher.noise > 0
     assert not (judged(lower, 0.05) == judged(higher, 0.05) == "worse")
+
+
+@UNHURRIED
+@given(VALUES, SESSIONS, st.randoms(use_true_random=False))
+def test_neither_cycles_nor_sessions_have_an_order(
+    current: list[float], references: list[list[float]], random: Random
+) -> None:
+    one = compared(current, *references)
+    mixed = [random.sample(session, len(session)) for session in references]
+    other = compared(random.sample(current, len(current)), *random.sample(mixed, len(mixed)))
+    assert other.worse == one.worse
+    assert other.noise == pytest.approx(one.noise, rel=1e-12)
+
+
+@UNHURRIED
+@given(VALUES, SESSIONS, st.data(), st.floats(1, 100))
+def test_a_greater_value_makes_it_no_better(
+    current: list[float], references: list[list[float]], data: st.DataObject, factor: float
+) -> None:
+    place = data.draw(st.integers(0, len(current) - 1))
+    slower = [*current[:place], current[place] * factor, *current[place + 1 :]]
+    assert compared(slower, *references).worse >= compared(current, *references).worse
+    # And the other way round: references that were slower are easier to keep up with.
+    lower = [[value / factor for value in session] for session in references]
+    assert compared(current, *lower).worse >= compared(current, *references).worse
+
+
+STRICTNESS = ("kept", "within noise", "worse")
+
+
+@UNHURRIED
+@given(VALUES, SESSIONS, st.floats(0, 2), st.floats(0, 2))
+def test_a_wider_budget_is_easier_to_keep(
+    current: list[float], references: list[list[float]], one: float, other: float
+) -> None:
+    found = compared(current, *references)
+    narrow, wide = sorted((one, other))
+    verdicts = [STRICTNESS.index(judged(found, budget)) for budget in (narrow, wide)]
+    assert verdicts[0] >= verdicts[1]
+    assert narrow < found.detectable(narrow) <= found.detectable(wide)
+
+
+@UNHURRIED
+@given(VALUES, st.integers(1, 6))
+def test_a_session_that_is_its_own_reference_is_kept(current: list[float], count: int) -> None:
+    found = compared(current, *[current] * count)
+    assert (found.worse, judged(found, 0.0)) == (0.0, "kept")
+    # More of the same make it surer.
+    assert compared(current, *[current] * (count + 1)).noise < found.noise

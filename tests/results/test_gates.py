@@ -186,6 +186,20 @@ def test_the_cycles_that_were_measured_are_judged_without_the_skipped() -> None:
     given = [outcome(measurement=None, skipped="why not"), *outcomes(4.0)]
     (found,) = judge([MOST], given, allow_estimated=False, strict=False)
     assert found.outcome == "passed"
+    # How many they are is said.
+    assert found.reason.endswith("(median of 1); 1 of 2 cycles measured")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_cycles_of_different_testbeds_fail_the_gate(strict: bool) -> None:
+    given = [
+        outcome(cycle=cycle, measurement=measurement(cycle=cycle, testbed={"cpu": cpu}))
+        for cycle, cpu in enumerate(("Xeon", "EPYC"), 1)
+    ]
+    (found,) = judge([MOST], given, allow_estimated=False, strict=strict)
+    assert (found.metric, found.outcome) == ("cycles", "failed")
+    mixed = "CPU: c1 Xeon, c2 EPYC; measure all anew"
+    assert found.reason == f"cycles of different testbeds have no common figure: {mixed}"
 
 
 def test_a_failed_cycle_counts_more_than_a_skipped() -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 from hypothesis import strategies
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Failure, Figure
-from pytest_llem.results.journal import Journal, read
+from pytest_llem.results.journal import Journal, read, written_to
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.wire import from_dict, to_dict
+from pytest_llem.wire import to_dict
 from tests.builders import UNHURRIED, measurement, outcome
 
 OUTCOMES = [
@@ -38,20 +42,69 @@ def lines(journal: Journal) -> list[str]:
     return (journal.folder / "journal.main.jsonl").read_text().split("\n")
 
 
+def summed(text: bytes) -> bytes:
+    """A JSON object as a line of the journal: with the checksum of all before it at its end."""
+    body = text.removesuffix(b"}")
+    return b'%b,"crc32":"%08x"}' % (body, zlib.crc32(body))
+
+
 def test_what_is_appended_is_in_the_file_at_once_and_can_be_read_back(journal: Journal) -> None:
     for count, given in enumerate(OUTCOMES, 1):
         journal.append(given)
         *read, end = lines(journal)
         assert end == ""
-        assert [from_dict(Outcome, json.loads(line)) for line in read] == OUTCOMES[:count]
+        assert [line.encode() for line in read] == LINES[:count]
 
 
 def test_an_older_journal_is_continued(journal: Journal) -> None:
     journal.append(OUTCOMES[0])
+    journal.close()
     again = Journal(journal.folder, "main")
     again.append(OUTCOMES[1])
     again.close()
     assert len(lines(journal)) == 3
+
+
+def test_a_journal_whose_end_a_crash_cut_is_continued_on_a_line_of_its_own(tmp_path: Path) -> None:
+    path = written(tmp_path, LINES[0] + b"\n" + LINES[1][:-9])
+    again = Journal(tmp_path, "main")
+    again.append(OUTCOMES[2])
+    again.close()
+    outcomes, problems = read(tmp_path)
+    assert outcomes == [OUTCOMES[0], OUTCOMES[2]]
+    assert problems == [f"{path}:2: left out, it is not a whole outcome: its end is missing"]
+
+
+def test_a_journal_has_one_writer(tmp_path: Path) -> None:
+    path = tmp_path / "journal.main.jsonl"
+    assert written_to(tmp_path) is None
+    journal = Journal(tmp_path, "main")
+    assert written_to(tmp_path) == path
+    with pytest.raises(ResultsError, match=f"{path} is being written by another pytest; run this"):
+        Journal(tmp_path, "main")
+    journal.append(OUTCOMES[0])
+    journal.close()
+    assert written_to(tmp_path) is None
+    assert read(tmp_path) == (OUTCOMES[:1], [])
+
+
+def test_whoever_looks_whether_it_is_written_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    Journal(tmp_path, "main").close()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            written_to(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(200):
+            Journal(tmp_path, "main").close()
+    finally:
+        ended.set()
+        looking.join()
+    assert written_to(tmp_path) is None
 
 
 def test_each_writer_has_a_file_of_its_own(journal: Journal) -> None:
@@ -138,7 +191,14 @@ except ResultsError as error:
 
 # --- reading -------------------------------------------------------------------------------
 
-LINES = [json.dumps(to_dict(given), separators=(",", ":")).encode() for given in OUTCOMES]
+LINES = [summed(json.dumps(to_dict(one), separators=(",", ":")).encode()) for one in OUTCOMES]
+
+
+def changed(old: bytes, new: bytes) -> bytes:
+    """The first line with something else in it, and the checksum of that."""
+    text = LINES[0][: -len(b',"crc32":"01234567"}')] + b"}"
+    assert old in text
+    return summed(text.replace(old, new, 1))
 
 
 def written(folder: Path, content: bytes, writer: str = "main") -> Path:
@@ -201,11 +261,14 @@ def test_a_last_line_that_lacks_its_newline_alone_is_whole(tmp_path: Path) -> No
         b'"text"',
         b"[" * 200_000,
         b"9" * 5_000,
-        LINES[0].replace(b'"cycle":1', b'"cycle":"1"'),
-        LINES[0].replace(b'"study":"s",', b""),
-        LINES[0].replace(b'"study":"s",', b'"study":"s","colour":"red",'),
-        LINES[0].replace(b'"value":1.0', b'"value":NaN', 1),
-        LINES[0].replace(b'"metrics":{', b'"metrics":{{', 1),
+        summed(b'{"a": 1}'),
+        summed(b"[" * 200_000),
+        changed(b'"cycle":1', b'"cycle":"1"'),
+        changed(b'"study":"s",', b""),
+        changed(b'"study":"s",', b'"study":"s","colour":"red",'),
+        changed(b'"value":1.0', b'"value":NaN'),
+        changed(b'"metrics":{', b'"metrics":{{'),
+        LINES[0].replace(b'"value":1.0', b'"value":1.5', 1),
         LINES[0][: len(LINES[0]) // 2] + LINES[1],
     ],
     ids=lambda damage: repr(damage[:12]) + str(len(damage)),
@@ -227,33 +290,75 @@ def test_a_journal_that_cannot_be_read_does_not_hide_the_others(tmp_path: Path) 
     assert problems == [f"{tmp_path / 'journal.gw0.jsonl'}: can't be read: Is a directory"]
 
 
-WHOLE = b"\n".join([*LINES, b""])
+# --- whatever happens to it ----------------------------------------------------------------
+
+SMALL = [outcome(cycle=n, measurement=None, skipped=f"reason {n}") for n in range(1, 7)]
+WRITERS = ("main", "gw0")
 
 
-@UNHURRIED
-@hypothesis.given(length=strategies.integers(0, len(WHOLE)))
-def test_a_cut_loses_at_most_the_line_that_was_cut(length: int) -> None:
-    kept = WHOLE[:length]
-    whole = kept.count(b"\n")
-    with tempfile.TemporaryDirectory() as folder:
-        written(Path(folder), kept)
-        outcomes, problems = read(Path(folder))
-    # A line that lost nothing but its newline is whole too.
-    assert outcomes in (OUTCOMES[:whole], OUTCOMES[: whole + 1])
-    assert len(problems) <= 1
-    lines = len([line for line in kept.split(b"\n") if line])
-    assert len(outcomes) + len(problems) == lines
+class Writing(RuleBasedStateMachine):
+    """Appends by two writers, crashes that cut a file, bytes that change on the disk.
+
+    What counts as whole is told by the files themselves: a line that is, byte for byte, one that
+    was appended.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.journals = {writer: Journal(self.folder, writer) for writer in WRITERS}
+        self.appended: dict[bytes, Outcome] = {}
+
+    def content(self, writer: str) -> bytes:
+        return (self.folder / f"journal.{writer}.jsonl").read_bytes()
+
+    @rule(writer=strategies.sampled_from(WRITERS), given=strategies.sampled_from(SMALL))
+    def append(self, writer: str, given: Outcome) -> None:
+        self.journals[writer].append(given)
+        *_, line, end = self.content(writer).split(b"\n")
+        assert end == b""
+        assert self.appended.setdefault(line, given) == given
+
+    @rule(writer=strategies.sampled_from(WRITERS), share=strategies.floats(0, 1))
+    def cut_and_begin_again(self, writer: str, share: float) -> None:
+        self.journals[writer].close()
+        content = self.content(writer)
+        written(self.folder, content[: round(share * len(content))], writer)
+        self.journals[writer] = Journal(self.folder, writer)
+
+    @rule(
+        writer=strategies.sampled_from(WRITERS),
+        share=strategies.floats(0, 1),
+        noise=strategies.one_of(strategies.binary(max_size=3), strategies.just(b"\n")),
+    )
+    def change(self, writer: str, share: float, noise: bytes) -> None:
+        content = self.content(writer)
+        place = round(share * len(content))
+        with (self.folder / f"journal.{writer}.jsonl").open("r+b") as file:
+            file.seek(place)
+            # A disk changes what is there: it makes no file longer.
+            file.write(noise[: len(content) - place])
+
+    @invariant()
+    def what_is_read_is_what_is_whole(self) -> None:
+        outcomes, problems = read(self.folder)
+        whole, damaged = [], 0
+        for writer in sorted(WRITERS):
+            *before, last = self.content(writer).split(b"\n")
+            for line in [*before, last] if last else before:
+                if line in self.appended:
+                    whole.append(self.appended[line])
+                else:
+                    damaged += 1
+        assert outcomes == whole
+        assert len(problems) == damaged
+
+    def teardown(self) -> None:
+        for journal in self.journals.values():
+            journal.close()
+        shutil.rmtree(self.folder)
 
 
-@UNHURRIED
-@hypothesis.given(
-    place=strategies.integers(0, len(WHOLE) - 1), noise=strategies.binary(max_size=50)
-)
-def test_noise_anywhere_never_raises_and_costs_only_the_lines_it_hit(
-    place: int, noise: bytes
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        written(Path(folder), WHOLE[:place] + noise + WHOLE[place + len(noise) :])
-        outcomes, _ = read(Path(folder))
-    hit = WHOLE[place : place + len(noise)].count(b"\n") + 1
-    assert sum(given in outcomes for given in OUTCOMES) >= len(OUTCOMES) - hit
+# An append waits for the disk.
+Writing.TestCase.settings = hypothesis.settings(UNHURRIED, max_examples=40, stateful_step_count=15)
+TestWhateverHappens = Writing.TestCase

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,8 +12,16 @@ from hypothesis import strategies as st
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Quality, Summary
-from pytest_llem.results.statistics import interval, summarise, summarise_figures
+from pytest_llem.results.statistics import CONFIDENCE, interval, summarise, summarise_figures
 from tests.builders import UNHURRIED, estimated, measurement, unmeasured
+
+VALUES = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=12)
+# To be multiplied with powers of two, without a rounding.
+EXACT = st.lists(st.integers(-(2**40), 2**40).map(lambda n: n / 1024), min_size=1, max_size=12)
+
+
+def summed(values: list[float]) -> Summary:
+    return summarise_figures([Figure(value=value) for value in values])
 
 
 def test_three_cycles_are_summed_up() -> None:
@@ -103,6 +112,55 @@ def test_an_interval_holds_the_median_as_often_as_it_says(count: int) -> None:
     assert held / 4000 == pytest.approx(confidence, abs=4 * math.sqrt(0.25 / 4000))
 
 
+@pytest.mark.parametrize("count", range(1, 41))
+def test_an_interval_is_the_narrowest_of_ranks_that_reaches_enough(count: int) -> None:
+    low, high, confidence = interval([float(n) for n in range(1, count + 1)])
+    assert low + high == count + 1
+
+    def reached(k: int) -> float:
+        """That k to n − k values lie below the median: as many heads of n fair coins."""
+        return sum(math.comb(count, heads) for heads in range(k, count - k + 1)) / 2.0**count
+
+    k = int(low)
+    assert confidence == pytest.approx(reached(k))
+    assert k == 1 or confidence >= CONFIDENCE
+    narrower = k + 1 <= count - k
+    assert not (narrower and reached(k + 1) >= CONFIDENCE)
+
+
+@UNHURRIED
+@given(VALUES, st.randoms(use_true_random=False))
+def test_the_order_of_cycles_makes_no_difference(values: list[float], random: Random) -> None:
+    shuffled = random.sample(values, len(values))
+    assert summed(shuffled) == summed(values)
+
+
+@UNHURRIED
+@given(VALUES, st.integers(-20, 20), st.sampled_from([1, -1]))
+def test_a_summary_has_the_unit_of_its_values(
+    values: list[float], exponent: int, sign: int
+) -> None:
+    # Powers of two, which are exact.
+    factor = sign * 2.0**exponent
+    one, other = summed(values), summed([value * factor for value in values])
+    ends = sorted([one.low * factor, one.high * factor])  # type: ignore[operator]
+    assert (other.median, other.mean) == (one.median * factor, one.mean * factor)  # type: ignore[operator]
+    assert [other.low, other.high] == ends
+    assert other.stdev == (None if one.stdev is None else one.stdev * abs(factor))
+
+
+@UNHURRIED
+@given(VALUES, st.data(), st.floats(0, 1e9))
+def test_a_greater_value_makes_no_figure_smaller(
+    values: list[float], data: st.DataObject, more: float
+) -> None:
+    place = data.draw(st.integers(0, len(values) - 1))
+    one = summed(values)
+    other = summed([*values[:place], values[place] + more, *values[place + 1 :]])
+    for name in ("median", "mean", "low", "high"):
+        assert getattr(other, name) >= getattr(one, name), name
+
+
 def test_each_metric_is_summed_up_over_the_measurements() -> None:
     found = summarise(
         [
@@ -124,7 +182,10 @@ def test_nothing_measured_is_nothing_to_sum_up() -> None:
 
 
 def test_cycles_of_different_kinds_of_workers_have_no_common_figure() -> None:
-    made = [measurement(testbed={"worker": worker}) for worker in ("fresh", "forked")]
+    workers = enumerate(("fresh", "forked"), 1)
+    made = [measurement(cycle=cycle, testbed={"worker": worker}) for cycle, worker in workers]
     found = summarise(made)["energy_j"]
     assert (found.n, found.median, found.quality) == (2, None, "unmeasured")
-    assert found.reason == "cycles of workers that are forked and fresh are not pooled"
+    assert (
+        found.reason == "cycles of different testbeds are not pooled: worker: c1 fresh, c2 forked"
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_llem.records import Figure, Measurement
 from pytest_llem.results.steadiness import doubts, too_few, trend_p
-from tests.builders import estimated, measurement, unmeasured
+from tests.builders import UNHURRIED, estimated, measurement, unmeasured
 
 
 def cycles(*speeds: float) -> list[Measurement]:
@@ -85,3 +88,36 @@ def test_the_probability_of_a_trend_is_that_of_all_orders(count: int) -> None:
 
 def test_values_that_are_all_equal_have_no_trend() -> None:
     assert trend_p([1.0] * 5) == 1.0
+
+
+SPEEDS = st.lists(st.floats(1, 1e6), min_size=2, max_size=9)
+
+
+@UNHURRIED
+@given(SPEEDS, st.sampled_from([2.0**-40, 0.25, 8.0, 2.0**60]))
+def test_units_raise_no_doubt_and_settle_none(speeds: list[float], factor: float) -> None:
+    assert doubts(cycles(*(speed * factor for speed in speeds))) == doubts(cycles(*speeds))
+
+
+@UNHURRIED
+@given(SPEEDS, st.randoms(use_true_random=False))
+def test_scatter_knows_no_order(speeds: list[float], random: Random) -> None:
+    shuffled = random.sample(speeds, len(speeds))
+    assert unstable(cycles(*shuffled)) == unstable(cycles(*speeds))
+
+
+def unstable(measurements: list[Measurement]) -> list[str]:
+    return [text for text in doubts(measurements) if "unstable" in text]
+
+
+@UNHURRIED
+@given(SPEEDS)
+def test_a_trend_is_one_both_ways_and_whatever_its_shape(speeds: list[float]) -> None:
+    p = trend_p(speeds)
+    assert 0 < p <= 1
+    assert trend_p(speeds[::-1]) == p
+    assert trend_p([-speed for speed in speeds]) == p
+    # Ranks are all that counts: of the same order, evenly spaced.
+    ranks = [float(sorted(speeds).index(speed)) for speed in speeds]
+    assert trend_p(ranks) == p
+    assert trend_p(sorted(speeds)) <= p

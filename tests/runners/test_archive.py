@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import json
+import marshal
+import py_compile
 import subprocess
 import sys
 import textwrap
@@ -120,6 +123,7 @@ def test_its_own_modules_are_those_that_both_sides_share() -> None:
         "experiment.py",
         "extensions.py",
         "gpus.py",
+        "machine.py",
         "metrics.py",
         "nvml.py",
         "powercap.py",
@@ -168,6 +172,28 @@ def test_another_python_takes_the_sources(tmp_path: Path) -> None:
             theirs.writestr(name, b"\0\0\r\n" + content[4:] if name.endswith("c") else content)
     program = "import pytest_llem.records; print(pytest_llem.records.__spec__.origin[-10:])"
     assert python(other, program) == "records.py\n"
+
+
+@pytest.mark.parametrize("stale", ["of an older source", "of another Python", "nothing"])
+def test_what_python_keeps_of_a_module_is_sent_if_it_is_of_its_source(
+    others: Path, stale: str
+) -> None:
+    source = others / "one_file.py"
+    kept = Path(importlib.util.cache_from_source(str(source)))
+    py_compile.compile(str(source), doraise=True)
+    made = kept.read_bytes()
+    if stale == "of an older source":
+        source.write_text("B = 11\n")
+    else:
+        kept.write_bytes(b"\0\0\r\n" + made[4:] if stale == "of another Python" else b"")
+    content = build_for.__wrapped__(frozenset({(BACKENDS, "one")}))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        found: dict[str, object] = {}
+        exec(marshal.loads(archive.read("one_file.pyc")[16:]), found)
+    assert found["B"] == (11 if stale == "of an older source" else 1)
+    if not sys.dont_write_bytecode:
+        # Made anew, so that the next session needn't.
+        assert marshal.loads(kept.read_bytes()[16:]).co_consts[0] == found["B"]
 
 
 def test_equal_sources_give_equal_archives() -> None:

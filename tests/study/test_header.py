@@ -81,9 +81,10 @@ def test_execution_is_as_the_study_says() -> None:
     assert right({"execution": said}).execution == expected
 
 
-@pytest.mark.parametrize("key", ["max_failures", "time_budget_s"])
-def test_what_nothing_does_yet_is_refused_and_not_ignored(key: str) -> None:
-    assert read({"execution": {key: 2}})[1] == [f"execution.{key}: not in this version"]
+def test_execution_may_say_when_to_stop() -> None:
+    said = right({"execution": {"max_failures": 2, "time_budget_s": 0.5}}).execution
+    assert (said.max_failures, said.time_budget_s) == (2, 0.5)
+    assert (Execution().max_failures, Execution().time_budget_s) == (None, None)
 
 
 GAPS: list[tuple[Any, Gaps]] = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import stat
@@ -154,6 +155,12 @@ def packages_rootfs(*names: str) -> Rootfs:
             if target.startswith(("..", *_NOT_OF_PACKAGES)) or not source.is_file():
                 continue
             root.copy(source, f"{site_packages()}/{target}")
+            # Its installer needn't have compiled it, and then doesn't list what was later.
+            if source.suffix == ".py":
+                compiled = Path(importlib.util.cache_from_source(source))
+                if compiled.is_file():
+                    beside = Path(target).parent / "__pycache__" / compiled.name
+                    root.copy(compiled, f"{site_packages()}/{beside}")
     return root
 
 

@@ -70,7 +70,7 @@ def test_a_measurement_in_a_stock_image(
     measurement = converse(transport, asked, "d", 1)
     assert measurement.tokens["requests"] == asked.prompts.count
     assert measurement.metrics["energy_j"].value is not None
-    assert transport.wait(1.0) == 0
+    assert transport.wait(20.0) == 0
     assert transport.about["image"] == BASE
     assert transport.about["image_id"].startswith("sha256:")
     assert transport.about["network"] == "none"
@@ -148,7 +148,7 @@ def test_stop_ends_a_worker_that_obeys_politely(
     loading(transport, box, hang_in="load", grandchild=True)
     assert len(processes(box.token)) == 3
     transport.stop(20.0)
-    assert transport.wait(1.0) == -signal.SIGTERM
+    assert transport.wait(20.0) == -signal.SIGTERM
     assert processes(box.token) == []
     assert containers(docker_daemon) == []
     assert transport.why_ended() is None
@@ -163,7 +163,7 @@ def test_stop_ends_a_worker_that_does_not(
     loading(transport, box, hang_in="load", grandchild=True, **options)
     assert len(processes(box.token)) == 3
     transport.stop(0.3)
-    assert transport.wait(1.0) is not None
+    assert transport.wait(20.0) is not None
     assert processes(box.token) == []
     assert containers(docker_daemon) == []
 

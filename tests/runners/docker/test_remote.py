@@ -54,7 +54,7 @@ def test_a_measurement(
     transport = runner.start(box.launch())
     measurement = converse(transport, asked, "d", 1)
     assert measurement.tokens["requests"] == 2
-    assert transport.wait(1.0) == 0
+    assert transport.wait(20.0) == 0
     assert isinstance(transport, ContainerTransport)
     assert transport.about["remote"] is True
     # Half of a connection is closed for that.
@@ -75,7 +75,7 @@ def test_a_short_break_ends_nothing(remote_daemon: Daemon, box: Box) -> None:
         assert transport.receive(0.1) is None
         assert len(processes(box.token)) == 2
         transport.stop(20.0)
-        assert transport.wait(1.0) == -15
+        assert transport.wait(20.0) == -15
         runner.close()
     assert containers(remote_daemon) == []
 
