@@ -110,7 +110,6 @@ def test_five_hundred_experiments_are_a_small_file_that_stays_fluid(tmp_path: Pa
     assert len(page.encode()) < 5_000_000
     assert page.count("<tr data-key=") == 500
     assert "Shown are 12 of 500 experiments" in page
-    assert not read(page).wrong
     if browser.missing() and not browser.required():
         return
     path = tmp_path / "page.html"

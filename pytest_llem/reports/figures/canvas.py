@@ -199,7 +199,7 @@ def value_axis(axis: Any, unit: str, *, values: Sequence[float], width: int = WI
         axis.set_major_locator(MaxNLocator(5 if width > _SMALL else 4, steps=[1, 2, 2.5, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value, unit)))
     axis.grid(True)
-    axis.set_tick_params(length=0, pad=5)
+    axis.set_tick_params(which="both", length=0, pad=5)
     return log
 
 
