@@ -25,13 +25,13 @@ class Git(TypedDict):
 
 
 class Environment(TypedDict):
-    """The host and what measured there."""
+    """The host and what measured there; of a merged report null where sessions differ."""
 
-    pytest_llem: str
-    python: str
-    system: str
+    pytest_llem: str | None
+    python: str | None
+    system: str | None
     git: Git | None
-    carbon: Carbon
+    carbon: Carbon | None
 
 
 class FixedGap(TypedDict):
@@ -151,6 +151,7 @@ class Conditions(TypedDict):
     after: tuple[GpuState, ...]
     waited_s: float
     trace_cpu_s: float | None
+    seat: str | None
     unchecked: str | None
     reason: str | None
 
@@ -161,6 +162,7 @@ class Nothing(TypedDict):
 
 SHAPES: Mapping[str, Any] = {
     "Report.environment": Environment,
+    "MergedFrom.environment": Environment,
     "Outcome.config": Experiment,
     "Outcome.gap": FixedGap | ThermalGap | None,
     "ExperimentReport.config": Experiment | None,

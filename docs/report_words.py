@@ -24,7 +24,7 @@ WORDS: Mapping[str, str] = {
     "meter": "who read it",
     "method": "how: `counter`, `power` or `estimate`",
     "systematic": "relative systematic uncertainty: 0.5 is 50 %",
-    "quality": "`ok`, `short`, `degraded`, `estimated` or `unmeasured`",
+    "quality": "`ok`, `short`, `degraded`, `shared`, `estimated` or `unmeasured`",
     "reason": "why the quality isn't `ok`",
     # --- the report ------------------------------------------------------------------------
     "Report.schema_version": "1; raised when a field changes its meaning or goes away",
@@ -38,6 +38,12 @@ WORDS: Mapping[str, str] = {
     " [resumed](resume.md)",
     "Report.skipped_points": "[points of grids](#skipped-points) that could not be measured",
     "Report.gates": "[verdicts](#gates)",
+    "Report.merged_from": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged)"
+    " report `session`, `exit_status` and `environment` of each session; in a session's own empty."
+    " What `environment` above doesn't say alike for all is null there",
+    "MergedFrom.session": "name of the session",
+    "MergedFrom.exit_status": "of its pytest",
+    "MergedFrom.environment": "its host",
     "Report.redacted": "whether names of hosts and users, and paths, were left out",
     "Report.extra": "what [hooks](#hooks) of yours added",
     "Environment.pytest_llem": "version of pytest-llem",
@@ -59,15 +65,20 @@ WORDS: Mapping[str, str] = {
     "Outcome.failure": "why there is none",
     "Outcome.skipped": "the reason why none was made",
     "Outcome.raw": "file below the session's directory with the times of every request and the"
-    " power trace",
+    " power trace; in a merged report it begins with that directory's name",
     "Outcome.gap": "what came of the [rest](study.md#gaps) before it; null where none was due",
     "Outcome.place": "what its runner tells of where the worker ran: of a"
     " [container](containers.md#how-a-container-is-run) its image, daemon, user, network, limits,"
-    " restarts; on this host empty, but for `python`, the interpreter where it isn't that of"
-    " pytest, and `not_forked` with the reason why a worker that was to be"
-    " [forked](runners.md#kinds-of-workers) is fresh",
+    " restarts; its `lease`: the `gpus`, whether it had the host `alone`, the seconds it"
+    " `waited_s`, and in `unshared` why others may [not know of it](scale.md#leases) or null;"
+    " `python`, the interpreter where it isn't that of pytest; `not_forked` with the reason why a worker that was"
+    " to be [forked](runners.md#kinds-of-workers) is fresh; of [another"
+    " host](scale.md#one-pytest-workers-by-ssh) its name as `host`, and as `raw` why a raw file"
+    " isn't here",
     "Outcome.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session) `base` or"
     " `head`; null elsewhere",
+    "Outcome.session": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged) report"
+    " the session that it was made in; null in a session's own",
     "Outcome.skip_wanted": "skipped because a fixture or a marker of the user said so",
     "Outcome.resumed": "the [earlier session](resume.md) that measured it; null where this one did",
     "RunnerSpec.mode": "`local`, `docker` or another runner's name",
@@ -239,6 +250,8 @@ WORDS: Mapping[str, str] = {
     "Conditions.after": "the same after it",
     "Conditions.waited_s": "how long others were waited for before the engine was loaded",
     "Conditions.trace_cpu_s": "CPU time that the power trace took",
+    "Conditions.seat": "`checked`: the engine's processes are on its own GPUs and on no other; or"
+    " `unchecked` and why; null where the engine was loaded for an earlier measurement",
     "Conditions.unchecked": "what could not be checked, and why; null where all was",
     "Conditions.reason": "why a look was not possible; null where both were",
     "GpuState.gpu": "its number, as nvidia-smi shows it",
@@ -260,6 +273,8 @@ WORDS: Mapping[str, str] = {
     "GpuProcess.pid": "its id",
     "GpuProcess.memory_bytes": "its memory; null where NVML doesn't tell",
     # --- what follows from it --------------------------------------------------------------
+    "ExperimentReport.experiment": "name of the experiment; of cycles on several testbeds each has"
+    " an entry of its own, with the difference behind its name",
     "ExperimentReport.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session):"
     " `base` or `head`, a row for each",
     "ExperimentReport.config": "its [fields](reference.md#fields-of-an-experiment), defaults"
@@ -282,6 +297,12 @@ WORDS: Mapping[str, str] = {
     "Summary.high": "its upper end",
     "Summary.confidence": "probability that the median lies in it",
     "GateReport.cycles": "cycles that were judged",
+    "GateReport.limits": "what was judged",
+    "Limit.metric": "which metric",
+    "Limit.least": "at least; null for no such limit, as the next two",
+    "Limit.most": "at most",
+    "Limit.regression": "how much worse than the reference it may be, relative",
+    "Limit.where": "`file:line` of the study; empty where an option asked",
     "GateReport.verdicts": "one for each limit",
     "GateReport.outcome": "`passed`, `failed` or `skipped`",
     "Verdict.metric": "which metric; `cycles` for a verdict on the cycles as such",

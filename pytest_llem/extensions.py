@@ -271,6 +271,8 @@ class Launch:
             is to see these and no others. None leaves it to the place.
         settings: of containers, as studies name them; without those that nobody set.
         tell: takes a line on what is being prepared, where that takes its time.
+        once: given a name and what finds something out, returns that; it is found out once for all
+            processes of the session on this host, and is plain data.
     """
 
     backend: str
@@ -283,6 +285,7 @@ class Launch:
     gpus: tuple[int, ...] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     tell: Callable[[str], None] = lambda _: None
+    once: Callable[[str, Callable[[], Any]], Any] = lambda _, find: find()
 
 
 class Runner(Protocol):
@@ -291,8 +294,10 @@ class Runner(Protocol):
     One that holds something beyond its workers has a ``close()``, called at the session's end. One
     that can mend a place where a worker failed has a ``mend(error)``: true where it is worth
     another try. One whose GPUs aren't this host's has ``devices(launch)``, to lease them from; None
-    where they are. One that can fork a worker from a process that has imported the engine has
-    ``fork(launch)``, which returns a transport as ``start`` does, or raises ``ForkRefused``.
+    where they are. One whose workers may outlive a session that was killed has ``reap()``, which
+    ends those of dead sessions. One that can fork a worker from a process that has imported the
+    engine has ``fork(launch)``, which returns a transport as ``start`` does, or raises
+    ``ForkRefused``.
     """
 
     name: str

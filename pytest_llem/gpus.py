@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_llem.nvml import (
@@ -42,6 +42,9 @@ class Gpu:
         name: the model, ``NVIDIA H100 80GB HBM3``.
         memory_bytes: all memory, used or not; None where NVML doesn't tell.
         power_limit_w: the limit in force; None where NVML doesn't tell.
+        parent_uuid: of a MIG instance, the GPU it is a part of; None for a whole one.
+        cuda_index: the number that CUDA gives it in the same order; None where that is ``index``,
+            as it is unless GPUs of other jobs come before it.
     """
 
     index: int
@@ -49,6 +52,18 @@ class Gpu:
     name: str
     memory_bytes: int | None
     power_limit_w: float | None
+    parent_uuid: str | None = None
+    cuda_index: int | None = None
+
+    @property
+    def board(self) -> str:
+        """UUID of the whole GPU: power, energy and heat are its own, not an instance's."""
+        return self.parent_uuid or self.uuid
+
+    @property
+    def ordinal(self) -> int:
+        """The number by which ``CUDA_VISIBLE_DEVICES`` names it."""
+        return self.index if self.cuda_index is None else self.cuda_index
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +158,10 @@ def _ask_all(library: Nvml) -> tuple[list[Gpu | None], str]:
     wrong: dict[str, list[str]] = {}
     for index in range(library.nvmlDeviceGetCount()):
         try:
-            known.append(_ask(library, library.nvmlDeviceGetHandleByIndex(index), index))
+            gpu = _ask(library, library.nvmlDeviceGetHandleByIndex(index), index)
+            if len(known) != index:
+                gpu = replace(gpu, cuda_index=len(known))
+            known.append(gpu)
         except library.NVMLError as error:
             wrong.setdefault(reason_of(error), []).append(str(index))
             # Those of other jobs are counted by NVML but not by CUDA.
@@ -198,7 +216,9 @@ def _named(library: Nvml, known: Sequence[Gpu | None], entry: str) -> Gpu | None
         return known[int(entry)] if int(entry) < len(known) else None
     if entry.startswith("MIG-"):
         with contextlib.suppress(library.NVMLError):
-            index = library.nvmlDeviceGetIndex(board(library, entry))
-            return _ask(library, library.nvmlDeviceGetHandleByUUID(entry), index)
+            whole = board(library, entry)
+            index = library.nvmlDeviceGetIndex(whole)
+            part = _ask(library, library.nvmlDeviceGetHandleByUUID(entry), index)
+            return replace(part, parent_uuid=library.nvmlDeviceGetUUID(whole))
     matching = [gpu for gpu in known if gpu and gpu.uuid.startswith(entry)]
     return matching[0] if entry.startswith("GPU-") and len(matching) == 1 else None

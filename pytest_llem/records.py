@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pytest_llem.traffic import Stages, Traffic
 
@@ -34,10 +34,11 @@ __all__ = [
     "Window",
 ]
 
-Quality = Literal["ok", "short", "degraded", "estimated", "unmeasured"]
-"""How far a reading can be trusted; ``unmeasured`` always comes with a reason and no number."""
+Quality = Literal["ok", "short", "degraded", "shared", "estimated", "unmeasured"]
+"""How far a reading can be trusted: ``unmeasured`` always comes with a reason and no number,
+``shared`` is the energy of several measurements at once."""
 
-WORST_FIRST: tuple[Quality, ...] = ("unmeasured", "estimated", "degraded", "short", "ok")
+WORST_FIRST: tuple[Quality, ...] = get_args(Quality)[::-1]
 """A figure made of several is as good as the worst of them."""
 
 IDLE_LASTS_S = 600.0

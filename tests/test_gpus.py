@@ -151,7 +151,7 @@ def test_the_numbers_of_cuda_count_a_lost_gpu_but_not_those_of_other_jobs() -> N
     other = FakeNvml(A, B, C, errors={"nvmlDeviceGetHandleByIndex 0": 4})
     found = visible("1", other)
     assert uuids(found) == ["GPU-cc33"]
-    assert found.gpus[0].index == 2
+    assert (found.gpus[0].index, found.gpus[0].ordinal) == (2, 1)
     assert found.reason == f"GPU 0: {NO_PERMISSION}"
 
 
@@ -221,6 +221,7 @@ def test_a_mig_instance_has_its_own_memory_and_the_number_of_its_gpu() -> None:
                 name="NVIDIA A100 MIG 1g.5gb",
                 memory_bytes=5 * 2**30,
                 power_limit_w=None,
+                parent_uuid="GPU-ab22",
             ),
         )
     )

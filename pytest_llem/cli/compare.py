@@ -53,10 +53,10 @@ def run(options: argparse.Namespace) -> int:
         sys.stderr.write("error: name at least two reports; the last is compared with the others\n")
         return 2
     given = budgets.parse(options.fail, "--fail")
-    references, current = load(earlier), load([last]).single()
+    references, current = load(earlier), load([last])
     rows = [
         {"study": study, "experiment": name, **row}
-        for (study, name), now in current.items()
+        for (study, name), now in current.each()
         for row in _rows(now, references.of(study, name), given, options)
     ]
     if options.json:

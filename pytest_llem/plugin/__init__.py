@@ -19,12 +19,14 @@ import pytest
 from pytest_llem.plugin import hookspecs
 from pytest_llem.plugin.naming import (
     SESSION_NAME,
+    holds_study,
     is_study,
     left_out,
     named_paths,
     session_name,
 )
-from pytest_llem.plugin.options import add_options, add_short_option
+from pytest_llem.plugin.options import add_options, add_short_option, longest_wait_s
+from pytest_llem.plugin.wires import Wires
 
 __all__: list[str] = []
 
@@ -33,6 +35,7 @@ _REPORTING = "pytest_llem.plugin.reporting"
 _PLAN = "pytest_llem.plugin.plan"
 _SCHEMA = "pytest_llem.study.json_schema"
 _DISTRIBUTION = "pytest_llem.plugin.distribution"
+_HOSTS = "pytest_llem.plugin.hosts"
 _RESUMING = "pytest_llem.plugin.resuming"
 _MARKER = "llem(backend, runner, cycle, gpus): set on each measurement of a study by pytest-llem"
 
@@ -59,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     if config.getini("llem_collect") not in {"named", "always"}:
         raise pytest.UsageError("ini llem_collect: accepted are named and always")
+    longest_wait_s(config)
     config.stash[SESSION_NAME] = session_name(config)
     gatekeeper = _Gatekeeper(config)
     config.pluginmanager.register(gatekeeper, "llem-gatekeeper")
@@ -96,6 +100,16 @@ class _Gatekeeper:
         self._named = named_paths(config)
         self._left_out: list[Path] = []
         self._gc_paused = False
+        self._hosts: Any = None
+        self._wires = Wires()
+        self._wires.says = self._say
+        self._order: dict[str, int] | None = None
+
+    def _say(self, text: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self._config.getoption("verbose") >= 0:
+            reporter.ensure_newline()
+            reporter.write_line(f"llem: {text}")
 
     def load(self, name: str) -> Any:
         """Import a part of the plugin and let it register itself, once."""
@@ -123,6 +137,19 @@ class _Gatekeeper:
             parent, path=file_path
         )
         return collector
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_sessionstart(self) -> Generator[None, object, object]:
+        """Under xdist other hosts are reached here; what is wrong with one is said in words."""
+        if not self._config.pluginmanager.has_plugin("dsession"):
+            return (yield)
+        with importlib.import_module(_HOSTS).connecting():
+            return (yield)
+
+    @pytest.hookimpl(specname="pytest_collection", tryfirst=True)
+    def pytest_collection_of_a_stand_in(self) -> bool | None:
+        """Collect nothing in place of a worker whose host is gone."""
+        return True if "llem_standin" in getattr(self._config, "workerinput", {}) else None
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection(self) -> Generator[None, object, object]:
@@ -168,11 +195,27 @@ class _Gatekeeper:
         """Tell an xdist worker what the user named: its own arguments don't show that."""
         node.workerinput["llem_named"] = [str(path) for path in self._named]
         node.workerinput["llem_session"] = self._config.stash[SESSION_NAME]
+        self._wires.connect(node)
+        if self._hosts is None:
+            self._hosts = importlib.import_module(_HOSTS).Hosts(self._config, self._wires, self)
+            self._config.pluginmanager.register(self._hosts, "llem-hosts")
+        self._hosts.equip(node, self._named)
         if self._config.getoption("llem_resume") is not None:
             node.workerinput["llem_resume"] = importlib.import_module(_RESUMING).told(self._config)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Sequence[str]) -> None:
+        """Note the order of the tests, which they don't finish in, once there is a study."""
+        if self._order is None and holds_study(ids):
+            self._order = {nodeid: index for index, nodeid in enumerate(ids)}
+            self.load(_REPORTING).order(self._config, self._order)
+            stopping = importlib.import_module(_DISTRIBUTION).Stopping
+            self._config.pluginmanager.register(stopping(self._config, self._wires))
 
     @pytest.hookimpl(wrapper=True, optionalhook=True)
     def pytest_xdist_make_scheduler(self) -> Generator[None, Any, Any]:
         """Have one xdist worker run all of an experiment."""
         stock = yield
-        return importlib.import_module(_DISTRIBUTION).choose(self._config, stock)
+        choose = importlib.import_module(_DISTRIBUTION).choose
+        self._hosts.scheduler = chosen = choose(self._config, stock, self._wires)
+        return chosen

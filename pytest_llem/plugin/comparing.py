@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pytest_llem.results.references import References, load
 from pytest_llem.study.budgets import parse
 from pytest_llem.study.load import Planned
 
-__all__ = ["budgeted", "budgets", "references", "saved_as", "saved_folder"]
+__all__ = ["budgeted", "budgets", "references", "references_sent", "saved_as", "saved_folder"]
 
 _REFERENCES = pytest.StashKey["References | None"]()
 _BUDGETS = pytest.StashKey[dict[str, float]]()
@@ -28,6 +29,10 @@ def references(config: pytest.Config) -> References | None:
     Raises:
         pytest.UsageError: when something of it isn't a report.
     """
+    sent = getattr(config, "workerinput", {}).get("llem_references")
+    if _REFERENCES not in config.stash and sent is not None:
+        # The paths are those of the controller's host.
+        config.stash[_REFERENCES] = References.from_plain(json.loads(sent))
     if _REFERENCES not in config.stash:
         given: Sequence[str] = config.getoption("llem_compare") or ()
         try:
@@ -36,6 +41,12 @@ def references(config: pytest.Config) -> References | None:
             raise pytest.UsageError(f"--llem-compare: {error}") from error
         config.stash[_REFERENCES] = found
     return config.stash[_REFERENCES]
+
+
+def references_sent(config: pytest.Config) -> str | None:
+    """The same as text, for a worker on another host; None where nothing is compared."""
+    found = references(config)
+    return None if found is None else json.dumps(found.plain(), separators=(",", ":"))
 
 
 def _path(config: pytest.Config, text: str) -> Path:

@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TypedDict
 
 import pytest
 
 from pytest_llem.plugin.collect import ExperimentNode, LlemItem
 from pytest_llem.plugin.live import LiveLine, uncaptured
-from pytest_llem.plugin.session import KEY, results_folder
+from pytest_llem.plugin.once import once
+from pytest_llem.plugin.session import KEY
 from pytest_llem.runners.docker.image import Progress
 from pytest_llem.runners.docker.preflight import Host, Use, examine, listed
 from pytest_llem.runners.docker.settings import Settings, given
 
 __all__ = ["Fetching", "Preflight", "uses"]
 
-_VERDICT = "preflight.json"
 _EVERY_S = 10.0
 """Between lines about an image that is being fetched, where there is no terminal."""
 
@@ -66,14 +64,8 @@ class Preflight:
 
     def _find(self, item: LlemItem) -> _Verdict:
         """The session's verdict: another process's, or our own."""
-        if not hasattr(item.config, "workerinput"):
-            return self._look(item)
-        path = results_folder(item.config) / _VERDICT
-        with _alone(path.with_suffix(".lock")):
-            if not path.exists():
-                path.write_text(json.dumps(self._look(item)))
-            verdict: _Verdict = json.loads(path.read_text())
-            return verdict
+        found: _Verdict = once(item.config, "preflight", lambda: self._look(item))
+        return found
 
     def _look(self, item: LlemItem) -> _Verdict:
         llem = item.experiment.llem
@@ -169,16 +161,3 @@ class Fetching(contextlib.AbstractContextManager[Progress]):
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep the session's other processes out of a block; a process that dies keeps nobody out."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: each process looks for itself
-        yield
-        return
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

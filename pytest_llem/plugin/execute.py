@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
-from collections.abc import Hashable, Mapping, Sequence
+import time
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +20,17 @@ from pytest_llem.extensions import BACKENDS, Launch, names
 from pytest_llem.plugin.comparing import references
 from pytest_llem.plugin.live import watching
 from pytest_llem.plugin.naming import item_name
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.run import Run
 from pytest_llem.plugin.session import KEY
 from pytest_llem.records import Failure, Measurement, Verdict
 from pytest_llem.results import gates
 from pytest_llem.results.carbon import with_carbon
 from pytest_llem.results.masks import masked
+from pytest_llem.results.neighbours import NOTICE
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.side_file import SideFile
+from pytest_llem.runners.devices import Lease
 from pytest_llem.runners.docker.settings import given, keeps_engine
 from pytest_llem.runners.workers import Task
 from pytest_llem.study.identity import engine_key
@@ -43,6 +48,12 @@ __all__ = [
     "outcome_of",
     "raise_failure",
 ]
+
+
+_GRACE_S = 5.0
+"""From one measurement of a process to its next one."""
+
+_AGAIN_S = 0.2
 
 
 class LlemFailed(pytest.fail.Exception):  # type: ignore[name-defined, misc]
@@ -92,11 +103,10 @@ class Turn:
 
 def measure(run: Run, turn: Turn) -> Outcome:
     """Make one measurement and keep what became of it, before anybody judges it."""
-    planned, study = turn.planned, turn.study
-    measurement = failure = skipped = raw = gap = None
+    measurement = failure = skipped = raw = None
+    rest = _Rest(run, turn)
     try:
-        gap = run.rests.wait(turn.file, planned.experiment, turn.cycle, turn.arm, study.gaps)
-        measurement, raw = _converse(run, turn)
+        measurement, raw = _converse(run, turn, rest)
     except EngineMissing as error:
         if not turn.runner.chosen and not run.strict:
             skipped = f"{error.message}; install it with: {error.fix}"
@@ -113,8 +123,8 @@ def measure(run: Run, turn: Turn) -> Outcome:
     outcome = dataclasses.replace(
         outcome_of(turn, measurement=measurement, failure=failure, skipped=skipped),
         raw=raw,
-        gap=gap,
-        place=dict(run.workers.place),
+        gap=rest.gap,
+        place={**run.workers.place, **run.host},
     )
     keep(run, turn, outcome)
     return outcome
@@ -129,7 +139,27 @@ def keep(run: Run, turn: Turn, outcome: Outcome) -> None:
         run.unwritable = error
 
 
-def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
+class _Rest:
+    """The gap before a measurement, once its devices are leased.
+
+    Attributes:
+        gap: what came of it; None where none was due.
+    """
+
+    def __init__(self, run: Run, turn: Turn) -> None:
+        self._run = run
+        self._turn = turn
+        self.gap: Mapping[str, Any] | None = None
+
+    def __call__(self, lease: Lease) -> None:
+        """Wait; a measurement that is tried a second time has waited already."""
+        turn, experiment = self._turn, self._turn.planned.experiment
+        gaps = turn.study.gaps
+        waited = self._run.rests.wait(turn.file, experiment, turn.cycle, turn.arm, gaps, lease.gpus)
+        self.gap = waited or self.gap
+
+
+def _converse(run: Run, turn: Turn, rest: _Rest) -> tuple[Measurement, str | None]:
     """The measurement, and the name of the file with its raw series."""
     experiment, journal = turn.planned.experiment, run.journal
     if experiment.backend not in names(BACKENDS):
@@ -143,13 +173,15 @@ def _converse(run: Run, turn: Turn) -> tuple[Measurement, str | None]:
         SideFile(journal.raw_path(turn.file, experiment.id, turn.name)) as side_file,
         watching(run.config, experiment, turn.name, side_file) as watcher,
     ):
-        measurement = run.workers.measure(_task(run, turn), watcher)
+        measurement = run.workers.measure(_task(run, turn, rest), watcher)
         name = watcher.keep()
         run.unwritable = run.unwritable or watcher.lost
+    if any(figure.quality == "shared" for figure in measurement.metrics.values()):
+        run.config.stash[KEY].notice(NOTICE)
     return with_carbon(measurement, run.carbon), f"raw/{name}" if name else None
 
 
-def _task(run: Run, turn: Turn) -> Task:
+def _task(run: Run, turn: Turn, rest: _Rest) -> Task:
     """What is to be done where, in the words of the runners."""
     experiment, runner = turn.planned.experiment, turn.runner
     settings = given(*run.config.stash[KEY].choices.containers(turn.study))
@@ -167,9 +199,11 @@ def _task(run: Run, turn: Turn) -> Task:
             environment=experiment.env,
             image=runner.image,
             settings=settings,
+            once=functools.partial(once, run.config),
         ),
         # Two engines don't share a device: base and head can't both be kept.
         keep=kept and turn.arm is None,
+        rest=rest,
     )
 
 
@@ -299,5 +333,26 @@ def _outcomes(run: Run, selection: Selection, arm: Arm | None) -> Mapping[int, O
     outcomes = run.outcomes.get((study.path, planned.experiment.id, arm), {})
     if outcomes.keys() >= set(selection.cycles[arm]):
         return outcomes
-    others = run.elsewhere(selection.file, planned.experiment.id, planned.digest, arm)
-    return {**others, **outcomes}
+    missing = set(selection.cycles[arm]) - outcomes.keys()
+    return {**_elsewhere(run, selection, arm, missing), **outcomes}
+
+
+def _elsewhere(
+    run: Run, selection: Selection, arm: Arm | None, missing: Collection[int]
+) -> Mapping[int, Outcome]:
+    """Cycles that other processes of the session measured.
+
+    Left to xdist's own scheduler, a gate may come before them: it waits for them as long as others
+    measure, or wait for their turn.
+    """
+    planned = selection.planned
+    until_s = time.monotonic() + (_GRACE_S if run.is_left_to_xdist else 0.0)
+    while True:
+        found = run.elsewhere(selection.file, planned.experiment.id, planned.digest, arm)
+        if found.keys() >= set(missing) or time.monotonic() >= until_s:
+            return found
+        # They may wait for the very device that an engine of ours is kept on.
+        run.keep_engine_for(None)
+        if run.workers.devices.are_wanted():
+            until_s = time.monotonic() + _GRACE_S
+        time.sleep(_AGAIN_S)

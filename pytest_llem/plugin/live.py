@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from pytest_llem.errors import ResultsError
 from pytest_llem.experiment import Experiment
 from pytest_llem.metrics import show
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.results.side_file import SideFile
 from pytest_llem.runners.conversation import Listener, Progress
 
-__all__ = ["LiveLine", "Watcher", "describe", "uncaptured", "watching"]
+__all__ = ["LiveLine", "Watcher", "describe", "say", "uncaptured", "watching"]
 
+_LONG_S = 10.0
 _SAVE, _RESTORE, _CLEAR = "\x1b7", "\x1b8", "\x1b[K"
 _MIN_ROOM = 20
 
@@ -53,6 +56,18 @@ def uncaptured(config: pytest.Config) -> AbstractContextManager[Any]:
         return contextlib.nullcontext()
     suspended: AbstractContextManager[Any] = capture.global_and_fixture_disabled()
     return suspended
+
+
+def say(config: pytest.Config, text: str) -> None:
+    """Write a line while a test runs; a worker of pytest-xdist has its controller write it."""
+    if (wire := wire_of(config)) is not None:
+        wire.tell("says", text)
+        return
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and config.getoption("verbose") >= 0:
+        with uncaptured(config):
+            reporter.ensure_newline()
+            reporter.write_line(f"llem: {text}")
 
 
 class LiveLine:
@@ -101,13 +116,21 @@ class Watcher(Listener):
     """
 
     def __init__(
-        self, line: LiveLine, experiment: Experiment, turn: str, side_file: SideFile
+        self,
+        line: LiveLine,
+        experiment: Experiment,
+        turn: str,
+        side_file: SideFile,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Take what to show it on, what is measured, and where its raw series go."""
+        """Take what to show it on, what is measured, where raw series go, and who says lines."""
         self._line = line
         self._experiment = experiment
         self._turn = turn
         self._side_file = side_file
+        self._name = f"{experiment.id} {turn}"
+        self._say = say
+        self._said = False
         self.lost: ResultsError | None = None
 
     def series(self, requests: Sequence[Any]) -> None:
@@ -135,6 +158,13 @@ class Watcher(Listener):
                 self.lost = error
         return None
 
+    def waits(self, what: str, waited_s: float) -> None:
+        """Show it; where there is no terminal, or it takes long, also as a line that stays."""
+        self._line.show(f"{self._name}  waits for {what}  {waited_s:.0f} s")
+        if waited_s >= _LONG_S and not self._said:
+            self._said = True
+            self._say(f"{self._name} waits for {what}")
+
     def progress(self, progress: Progress) -> None:
         """Replace the live line."""
         self._line.show(describe(self._experiment, self._turn, progress))
@@ -147,6 +177,6 @@ def watching(
     """A watcher for one measurement; its line is gone afterwards."""
     line = LiveLine(config)
     try:
-        yield Watcher(line, experiment, turn, side_file)
+        yield Watcher(line, experiment, turn, side_file, functools.partial(say, config))
     finally:
         line.clear()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,8 @@ import pytest
 
 __all__ = [
     "SESSION_NAME",
+    "STUDY_ITEM",
+    "holds_study",
     "is_study",
     "item_name",
     "left_out",
@@ -26,12 +29,23 @@ __all__ = [
 
 SESSION_NAME = pytest.StashKey[str]()
 
+STUDY_ITEM = re.compile(
+    r"(?P<experiment>.+\.ya?ml::[^:]+)::(?:c\d+(?:-base)?|gate)(?:@(?P<group>.+))?"
+)
+"""The id of a study's item; xdist's mode loadgroup adds a group to it."""
+
+
+def holds_study(ids: Iterable[str]) -> bool:
+    """Whether there is a measurement or a gate among the ids of tests."""
+    return any(map(STUDY_ITEM.fullmatch, ids))
+
 
 def named_paths(config: pytest.Config) -> list[Path]:
     """Paths that were given on the command line or in ``testpaths``; none for a bare pytest."""
     worker_input = getattr(config, "workerinput", None)
     if worker_input is not None:
-        return [Path(path) for path in worker_input.get("llem_named", [])]
+        # On another host the root directory may be another.
+        return [config.rootpath / path for path in worker_input.get("llem_named", [])]
     if config.args_source == pytest.Config.ArgsSource.INVOCATION_DIR:
         return []
     base = config.invocation_params.dir

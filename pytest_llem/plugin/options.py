@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["add_options", "add_short_option"]
+__all__ = ["add_options", "add_short_option", "longest_wait_s"]
 
 _RUNNER_OPTIONS = ("pytorch", "vllm", "tensorrt")
 _SHORT = "--skip-preflight"
@@ -176,6 +177,14 @@ def _add_execution(group: Any) -> None:
         help="Warm-up requests before each measurement, or none, whatever a study says.",
     )
     group.addoption(
+        "--llem-wait",
+        dest="llem_wait",
+        type=_wait_s,
+        metavar="SECONDS",
+        help="Longest wait for GPUs, or for the host, that other sessions measure on: seconds, or"
+        " none for any; an hour where nothing is said.",
+    )
+    group.addoption(
         "--llem-resume",
         dest="llem_resume",
         nargs="?",
@@ -220,6 +229,29 @@ def _gaps(text: str) -> float | str:
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not thermal, none or a number of seconds")
     return seconds
+
+
+def _wait_s(text: str) -> float:
+    try:
+        seconds = math.inf if text == "none" else float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not none or a number of seconds")
+    return seconds
+
+
+def longest_wait_s(config: pytest.Config) -> float:
+    """How long to wait for devices that other sessions have, in seconds; may be infinite.
+
+    Raises:
+        pytest.UsageError: when the setting can't be understood.
+    """
+    given: float | None = config.getoption("llem_wait")
+    try:
+        return _wait_s(config.getini("llem_wait")) if given is None else given
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"ini llem_wait: {error}") from error
 
 
 def add_short_option(parser: pytest.Parser, args: Sequence[str]) -> None:
@@ -282,6 +314,13 @@ def _add_settings(parser: pytest.Parser) -> None:
         type="linelist",
         default=[],
         help="Budgets for comparisons, a line each: metric:percent.",
+    )
+    parser.addini(
+        "llem_wait",
+        type="string",
+        default="3600",
+        help="Longest wait for GPUs, or for the host, that other sessions measure on: seconds, or"
+        " none for any.",
     )
     parser.addini(
         "llem_results_dir",

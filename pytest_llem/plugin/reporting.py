@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from pytest_llem.plugin import arms, comparing
 from pytest_llem.plugin.annotating import Annotations
+from pytest_llem.plugin.arrivals import Arrivals
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
 from pytest_llem.plugin.outputs import Outputs
@@ -22,7 +23,17 @@ from pytest_llem.results.provenance import environment
 from pytest_llem.results.stopping import failed_too_often
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Reporting", "receive", "refused", "register", "show", "shown"]
+__all__ = [
+    "Reporting",
+    "order",
+    "receive",
+    "refused",
+    "register",
+    "say",
+    "show",
+    "shown",
+    "unjudged",
+]
 
 _KEY = pytest.StashKey["Reporting"]()
 
@@ -37,8 +48,17 @@ def register(config: pytest.Config) -> None:
 def receive(config: pytest.Config, report: pytest.TestReport) -> None:
     """Take the results from a report."""
     if _KEY in config.stash:
-        config.stash[_KEY].receive(vars(report)["llem"])
+        # It may hold files, which nobody else needs to keep until the session's end.
+        results = vars(report)["llem"]
+        files = results.pop("files", {})
+        config.stash[_KEY].receive(results, files, getattr(report, "node", None))
         config.stash[_KEY].annotations.failed(report)
+
+
+def order(config: pytest.Config, positions: Mapping[str, int]) -> None:
+    """Have results in the order in which tests were collected: without xdist they ran in it."""
+    if _KEY in config.stash:
+        config.stash[_KEY].order = positions
 
 
 def refused(config: pytest.Config, report: pytest.CollectReport) -> None:
@@ -51,6 +71,17 @@ def show(config: pytest.Config, notices: Sequence[str]) -> None:
     """Print what was noticed before the first test; not in an xdist worker."""
     if _KEY in config.stash:
         config.stash[_KEY].show(notices)
+
+
+def say(config: pytest.Config, line: str) -> None:
+    """Note something for the report, and print it at once."""
+    if _KEY in config.stash:
+        config.stash[_KEY].say(line)
+
+
+def unjudged(config: pytest.Config, worker: str) -> str | None:
+    """What a worker measured for gates that are still to come, as text; None for nothing."""
+    return config.stash[_KEY].unjudged(worker) if _KEY in config.stash else None
 
 
 def shown(config: pytest.Config, notices: Sequence[str]) -> None:
@@ -80,19 +111,36 @@ class Reporting:
         self._shown: set[str] = set()
         self._skipped_points: list[dict[str, Any]] = []
         self._said: list[str] = []
+        self._by: dict[str, list[Outcome]] = {}
+        self._arrivals = Arrivals(results_folder(config))
+        self.order: Mapping[str, int] = {}
         arms.bases(config)
         self._references = comparing.references(config)
         comparing.budgets(config)
         self._outputs = Outputs(config)
 
-    def receive(self, results: dict[str, Any]) -> None:
-        """Take outcomes and verdicts of one test, and what its process noticed."""
+    def receive(
+        self, results: dict[str, Any], files: Mapping[str, str] | None = None, node: Any = None
+    ) -> None:
+        """Take outcomes and verdicts of one test, and what its process noticed.
+
+        Args:
+            results: plain data.
+            files: that came with them, from another host.
+            node: xdist's, of the worker that ran the test.
+        """
         self._notices |= dict.fromkeys(results.get("notices", ()))
         for point in results.get("skipped_points", ()):
             # Under xdist every worker has collected the same.
             if point not in self._skipped_points:
                 self._skipped_points.append(point)
-        self._outcomes += [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        outcomes = [from_dict(Outcome, data) for data in results.get("outcomes", [])]
+        if outcomes and node is not None and "llem_host" in node.workerinput:
+            outcomes, problems = self._arrivals.keep(node.gateway.id, outcomes, files or {})
+            self._notices |= dict.fromkeys(problems)
+        self._outcomes += outcomes
+        if node is not None:
+            self._by.setdefault(node.gateway.id, []).extend(outcomes)
         if "gate" in results:
             gate = from_dict(GateResult, results["gate"])
             # Should this be another try, it stands for all before.
@@ -117,6 +165,17 @@ class Reporting:
                 reporter.write_line(line)
         self.shown(notices)
 
+    def unjudged(self, worker: str) -> str | None:
+        """What a worker measured for gates that are still to come, as text; None for nothing."""
+        judged = {(gate.file, gate.experiment) for gate in self._gates.values()}
+        made = [one for one in self._by.get(worker, ()) if (one.file, one.experiment) not in judged]
+        return json.dumps([to_dict(outcome) for outcome in made]) if made else None
+
+    def say(self, line: str) -> None:
+        """Note something for the report, and print it at once."""
+        self._notices[line] = None
+        self.show([line])
+
     def shown(self, notices: Sequence[str]) -> None:
         """Note what was printed."""
         self._shown.update(notices)
@@ -128,7 +187,10 @@ class Reporting:
 
     @property
     def _collected(self) -> Collected:
-        return Collected(self._outcomes, list(self._gates.values()), self._references)
+        last = len(self.order)
+        outcomes = sorted(self._outcomes, key=lambda each: self.order.get(each.node, last))
+        gates = sorted(self._gates.values(), key=lambda each: self.order.get(each.node, last))
+        return Collected(outcomes, gates, self._references)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -146,6 +208,7 @@ class Reporting:
         json_report["llem"] = {"session": name, **scalars.of_session(self._collected)}
 
     def _finish(self, session: pytest.Session) -> None:
+        self._arrivals.close()
         if self._distributed:
             self._take_lost()
         results = self._collected.experiments().values()

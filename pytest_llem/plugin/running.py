@@ -5,6 +5,7 @@ Kept apart from collecting, which needs none of it: imported by the first test o
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytest_llem.demands import Arm
 from pytest_llem.errors import LlemError, ResultsError
 from pytest_llem.extensions import BACKENDS, names
 from pytest_llem.plugin import reporting, resuming, run, stopping
+from pytest_llem.plugin.arrivals import away, parcel
 from pytest_llem.plugin.collect import GateItem, LlemItem, MeasurementItem
 from pytest_llem.plugin.execute import (
     LlemFailed,
@@ -24,8 +26,10 @@ from pytest_llem.plugin.execute import (
     outcome_of,
     raise_failure,
 )
+from pytest_llem.plugin.once import once
 from pytest_llem.plugin.places import settle
 from pytest_llem.plugin.session import KEY
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.records import Failure
 from pytest_llem.reports.collected import GateResult
 from pytest_llem.reports.scalars import of_figures, of_verdicts
@@ -33,6 +37,8 @@ from pytest_llem.results.journal import Journal
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.runners import models
 from pytest_llem.wire import to_dict
+
+_POSITIONS = pytest.StashKey[dict[pytest.Item, int]]()
 
 __all__ = [
     "begin",
@@ -86,6 +92,7 @@ def run_gate(item: GateItem) -> None:
         experiment=node.name,
         cycles=len({cycle for cycles in selected.values() for cycle in cycles}),
         verdicts=judge(run.of(item.config), chosen),
+        limits=node.planned.limits,
     )
     item.results["gate"] = to_dict(result)
     item.user_properties.extend(of_verdicts(result.verdicts).items())
@@ -96,9 +103,10 @@ def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome
     """Measure a cycle, and put what became of it on the test's report."""
     turn = _turn(item, cycle, arm)
     this = run.of(item.config)
+    this.workers.devices.assigned = _assigned(item)
     earlier = item.experiment.taken.get((cycle, arm))
     outcome = resuming.take(this, turn, earlier) if earlier else _make(item, turn)
-    _keep(item, outcome)
+    _keep(item, _sent(item, turn, outcome))
     item.ihook.pytest_llem_result(item=item, result=to_dict(outcome))
     if this.unwritable is not None:
         # What was measured is in memory and goes into the report; more would be lost.
@@ -106,6 +114,37 @@ def _measure(item: LlemItem, cycle: int, arm: Arm | None) -> tuple[Turn, Outcome
         fix = "fix: free space there, or set llem_results_dir to another place"
         raise LlemFailed(turn.where, "results can't be kept", [str(this.unwritable), fix])
     return turn, outcome
+
+
+def _sent(item: LlemItem, turn: Turn, outcome: Outcome) -> Outcome:
+    """What goes to the controller; from another host with its files."""
+    host, this = away(item.config), run.of(item.config)
+    if host is None:
+        return outcome
+    log = this.journal.log_path(turn.file, outcome.experiment, turn.name)
+    sent, files = parcel(outcome, this.journal.folder, log, host)
+    item.results.setdefault("files", {}).update(files)
+    return sent
+
+
+def _assigned(item: LlemItem) -> tuple[str, ...]:
+    """The GPUs that the scheduler of pytest-xdist means for a test."""
+    wire = wire_of(item.config)
+    return () if wire is None else wire.units(_index(item))
+
+
+def _index(item: pytest.Item) -> int:
+    """Number of a test among the session's, as xdist has it."""
+    config = item.config
+    if _POSITIONS not in config.stash:
+        config.stash[_POSITIONS] = {each: n for n, each in enumerate(item.session.items)}
+    return config.stash[_POSITIONS].get(item, -1)
+
+
+def _is_in_lane(item: LlemItem, following: LlemItem) -> bool:
+    """Whether what follows is to be measured on the same GPUs; without xdist it always is."""
+    wire = wire_of(item.config)
+    return wire is None or wire.lane(_index(item)) == wire.lane(_index(following))
 
 
 def _make(item: LlemItem, turn: Turn) -> Outcome:
@@ -211,7 +250,9 @@ def keep_setup(
         outcome = outcome_of(turn, failure=Failure(kind="setup", message=message))
         may_fail = item.get_closest_marker("xfail") is not None
         stopping.note(this, turn, outcome, None, may_fail=may_fail)
+    outcome = dataclasses.replace(outcome, place=this.host)
     this.keep(item.experiment.study.path, outcome)
+    this.note(outcome)
     item.results["outcomes"] = [to_dict(outcome)]
 
 
@@ -239,7 +280,7 @@ def unload(item: LlemItem, following: pytest.Item | None) -> None:
     if isinstance(following, LlemItem) and not following.runners:
         return
     key = None
-    if isinstance(following, LlemItem):
+    if isinstance(following, LlemItem) and _is_in_lane(item, following):
         node = following.experiment
         key = key_of(item.config, node.study, node.planned, following.runners[0])
     run.of(item.config).keep_engine_for(key)
@@ -267,5 +308,10 @@ def check_models(session: pytest.Session) -> None:
         and not node.refused
         and node.planned.experiment.backend in known
     ]
-    if problems := models.check(uses):
-        pytest.fail(models.listed(problems), pytrace=False)
+
+    def problems() -> str:
+        found = models.check(uses)
+        return models.listed(found) if found else ""
+
+    if text := once(session.config, "models", problems):
+        pytest.fail(text, pytrace=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Generator
 from typing import Literal
 
@@ -10,9 +11,12 @@ import pytest
 from pytest_llem.plugin import fixtures, scheduler
 from pytest_llem.plugin.collect import LlemItem, MeasurementItem, StudyFile, running
 from pytest_llem.plugin.session import KEY, LlemSession
+from pytest_llem.plugin.wires import wire_of
 from pytest_llem.reports import points
 
 __all__ = ["StudyFile", "register"]
+
+_INVENTORY = "pytest_llem.plugin.inventory"
 
 
 def register(config: pytest.Config) -> None:
@@ -27,6 +31,20 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     """List what was left out of the user's settings and of the studies' grids."""
     session = config.stash[KEY]
     return [*session.choices.user.problems, *points.left_out(session.skipped_points)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """In a worker of pytest-xdist: tell what the selected experiments need, and what is here."""
+    if (wire := wire_of(session.config)) is not None:
+        wire.tell("inventory", importlib.import_module(_INVENTORY).taken(session))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Literal[True] | None:
+    """Don't begin with what xdist had given out before the last allowed failure."""
+    wire = wire_of(item.config)
+    return True if isinstance(item, LlemItem) and wire is not None and wire.stopped else None
 
 
 @pytest.hookimpl(tryfirst=True)

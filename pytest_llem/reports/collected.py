@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_llem.demands import Arm
+from pytest_llem.demands import Arm, Limit
 from pytest_llem.records import Comparison, Judgement, Measurement, Summary, Verdict
 from pytest_llem.results.arms import of_arms
 from pytest_llem.results.gates import overall
@@ -15,8 +15,9 @@ from pytest_llem.results.references import Reference, References, of_outcomes
 from pytest_llem.results.regression import compared
 from pytest_llem.results.statistics import summarise
 from pytest_llem.results.steadiness import doubts
+from pytest_llem.results.testbeds import parts_of
 
-__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "base_name"]
+__all__ = ["COMPARED", "Collected", "ExperimentResult", "GateResult", "apart", "base_name"]
 
 COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 """What is compared where nobody asks for anything in particular."""
@@ -24,7 +25,12 @@ COMPARED = ("output_tokens_per_s", "energy_per_output_token_j")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateResult:
-    """The verdicts of one gate."""
+    """The verdicts of one gate.
+
+    Attributes:
+        cycles: that were judged.
+        limits: that they were judged by.
+    """
 
     study: str
     file: str
@@ -32,6 +38,7 @@ class GateResult:
     experiment: str
     cycles: int
     verdicts: tuple[Verdict, ...]
+    limits: tuple[Limit, ...] = ()
 
     @property
     def outcome(self) -> Judgement:
@@ -90,7 +97,9 @@ class ExperimentResult:
     @property
     def doubts(self) -> tuple[str, ...]:
         """What its cycles say against their median: scatter, drift, another engine."""
-        ordered = sorted(self.measurements, key=lambda measurement: measurement.cycle)
+        made = [outcome for outcome in self.outcomes if outcome.measurement]
+        made.sort(key=lambda outcome: (outcome.session or "", outcome.cycle))
+        ordered = [outcome.measurement for outcome in made if outcome.measurement]
         if mixed := mixed_subjects(ordered):
             return (f"cycles of different versions: {mixed}; measure all anew", *doubts(ordered))
         return doubts(ordered)
@@ -113,6 +122,8 @@ class Collected:
     def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
         """(study, file, experiment) to what is known of it, in the order of first appearance.
 
+        Cycles of different testbeds have no common figure. They are experiments of their own here,
+        with what tells them apart behind their names.
         Of an A/B comparison the base stands under a name of its own, :func:`base_name`.
         """
         grouped: dict[tuple[str, str, str], list[Outcome]] = {}
@@ -121,29 +132,22 @@ class Collected:
             name = base_name(outcome.experiment) if is_base else outcome.experiment
             grouped.setdefault((outcome.study, outcome.file, name), []).append(outcome)
         gates = {(gate.study, gate.file, gate.experiment): gate for gate in self.gates}
-        return {
-            key: self._result(key, grouped, gates.get(key))
-            for key in [*grouped, *(key for key in gates if key not in grouped)]
-        }
+        found = {}
+        for (study, file, name), outcomes in grouped.items():
+            base = grouped.get((study, file, base_name(name)))
+            references = None if self.references is None else self.references.of(study, name)
+            # A session has a single gate for all of them; it stands with the first.
+            gate = gates.pop((study, file, name), None)
+            for label, part in parts_of(outcomes).items():
+                key = (study, file, apart(name, label))
+                found[key] = _result(part, gates.pop(key, gate), references, base)
+                gate = None
+        return found | {key: _result((), gate, None) for key, gate in gates.items()}
 
-    def _result(
-        self,
-        key: tuple[str, str, str],
-        grouped: Mapping[tuple[str, str, str], Sequence[Outcome]],
-        gate: GateResult | None,
-    ) -> ExperimentResult:
-        """The last try of each cycle counts, as it does for the gate."""
-        study, file, name = key
-        outcomes = grouped.get(key, ())
-        base = grouped.get((study, file, base_name(name)))
-        last = _last(outcomes)
-        return ExperimentResult(
-            outcomes=tuple(last.values()),
-            gate=gate,
-            replaced=tuple(outcome for outcome in outcomes if outcome is not last[outcome.cycle]),
-            references=None if self.references is None else self.references.of(study, name),
-            base=None if base is None else tuple(_last(base).values()),
-        )
+
+def apart(experiment: str, label: str) -> str:
+    """The name of an experiment's cycles of one testbed; of the only one it is the experiment's."""
+    return f"{experiment} ({label})" if label else experiment
 
 
 def base_name(experiment: str) -> str:
@@ -151,5 +155,25 @@ def base_name(experiment: str) -> str:
     return f"{experiment} (base)"
 
 
-def _last(outcomes: Sequence[Outcome]) -> dict[int, Outcome]:
-    return {outcome.cycle: outcome for outcome in outcomes}
+def _result(
+    outcomes: Sequence[Outcome],
+    gate: GateResult | None,
+    references: Sequence[Reference] | None,
+    base: Sequence[Outcome] | None = None,
+) -> ExperimentResult:
+    """The last try of each cycle counts, as it does for the gate."""
+    last = _last(outcomes)
+    of = [last[outcome.session, outcome.cycle] for outcome in outcomes]
+    return ExperimentResult(
+        outcomes=tuple(last.values()),
+        gate=gate,
+        replaced=tuple(
+            tried for tried, kept in zip(outcomes, of, strict=True) if tried is not kept
+        ),
+        references=references,
+        base=None if base is None else tuple(_last(base).values()),
+    )
+
+
+def _last(outcomes: Sequence[Outcome]) -> dict[tuple[str | None, int], Outcome]:
+    return {(outcome.session, outcome.cycle): outcome for outcome in outcomes}

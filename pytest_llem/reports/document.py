@@ -11,17 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pytest_llem.demands import Arm
+from pytest_llem.demands import Arm, Limit
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Comparison, Judgement, Summary, Verdict
+from pytest_llem.reports.places import line_of
 from pytest_llem.results.outcome import Outcome
-from pytest_llem.wire import from_dict
+from pytest_llem.wire import Misfit, from_dict
 
 __all__ = [
     "SCHEMA",
     "SCHEMA_VERSION",
     "ExperimentReport",
     "GateReport",
+    "MergedFrom",
     "NotCompared",
     "Report",
     "SkippedPoint",
@@ -71,7 +73,12 @@ class ExperimentReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateReport:
-    """The verdicts of a gate, and what they come to."""
+    """The verdicts of a gate, and what they come to.
+
+    Attributes:
+        cycles: that were judged.
+        limits: that they were judged by.
+    """
 
     study: str
     file: str
@@ -80,6 +87,7 @@ class GateReport:
     cycles: int
     verdicts: tuple[Verdict, ...]
     outcome: Judgement
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,15 @@ class SkippedPoint:
     study: str
     experiment: str
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergedFrom:
+    """A session of a merged report: what it says of itself."""
+
+    session: str
+    exit_status: int
+    environment: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +122,7 @@ class Report:
         notices: what was said about runners, settings and order.
         redacted: whether names of hosts and users, and paths, were left out.
         extra: what hooks of the user added.
+        merged_from: the sessions whose reports were merged; empty in a session's own.
     """
 
     schema_version: int
@@ -118,6 +136,7 @@ class Report:
     gates: tuple[GateReport, ...]
     redacted: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    merged_from: tuple[MergedFrom, ...] = ()
 
 
 def read_report(path: str | Path) -> Report:
@@ -127,15 +146,17 @@ def read_report(path: str | Path) -> Report:
         ResultsError: when it can't be read, isn't a report, is one of another version or damaged.
     """
     try:
-        data = json.loads(Path(path).read_bytes(), parse_constant=_refuse)
+        text = Path(path).read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_refuse)
     except OSError as error:
         raise ResultsError(f"{path}: can't be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         cause = str(error).partition("\n")[0]
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise ResultsError(
-            f"{path}: is no report, or a part of one: {cause}; --llem-json writes reports"
+            f"{path}{line}: is no report, or a part of one: {cause}; --llem-json writes reports"
         ) from error
-    return from_document(data, str(path))
+    return _read(data, str(path), text)
 
 
 def from_document(data: Any, name: str = "the report") -> Report:
@@ -148,6 +169,11 @@ def from_document(data: Any, name: str = "the report") -> Report:
     Raises:
         ResultsError: when it isn't a report, is one of another version or damaged.
     """
+    return _read(data, name)
+
+
+def _read(data: Any, name: str, text: str = "") -> Report:
+    """A report from plain data, and from its text where there is one: for the lines in messages."""
     version = data.get("schema_version") if isinstance(data, dict) else None
     if type(version) is not int or "measurements" not in data:
         raise ResultsError(f"{name}: is no report; --llem-json and --llem-save write reports")
@@ -159,9 +185,10 @@ def from_document(data: Any, name: str = "the report") -> Report:
         )
     try:
         return from_dict(Report, data)
-    except ValueError as error:
+    except Misfit as error:
+        line = f":{line_of(text, error.where)}" if text else ""
         raise ResultsError(
-            f"{name}: is damaged, or was changed: {error}{_written_by(data)}"
+            f"{name}{line}: is damaged, or was changed: {error}{_written_by(data)}"
         ) from error
 
 

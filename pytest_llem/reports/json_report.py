@@ -10,6 +10,7 @@ from pytest_llem.reports.document import (
     SCHEMA_VERSION,
     ExperimentReport,
     GateReport,
+    MergedFrom,
     NotCompared,
     Report,
     SkippedPoint,
@@ -28,6 +29,7 @@ def document(
     exit_status: int,
     notices: Sequence[str] = (),
     skipped_points: Sequence[Mapping[str, Any]] = (),
+    merged_from: Sequence[MergedFrom] = (),
 ) -> dict[str, Any]:
     """Plain JSON data of a session.
 
@@ -38,6 +40,7 @@ def document(
         exit_status: of pytest.
         notices: what was said about runners, settings and order.
         skipped_points: points of grids that could not be measured, with reasons.
+        merged_from: the sessions of a merged report.
     """
     report = Report(
         schema_version=SCHEMA_VERSION,
@@ -51,6 +54,7 @@ def document(
         notices=tuple(notices),
         skipped_points=tuple(from_dict(SkippedPoint, point) for point in skipped_points),
         gates=tuple(map(_gate, collected.gates)),
+        merged_from=tuple(merged_from),
     )
     return to_dict(report)
 
@@ -59,7 +63,7 @@ def _experiment(study: str, file: str, name: str, result: ExperimentResult) -> E
     return ExperimentReport(
         study=study,
         file=file,
-        experiment=result.outcomes[0].experiment if result.outcomes else name,
+        experiment=result.outcomes[0].experiment if result.arm else name,
         arm=result.arm,
         config=dict(result.outcomes[0].config) if result.outcomes else None,
         cycles=len(result.outcomes),
@@ -82,4 +86,5 @@ def _gate(gate: GateResult) -> GateReport:
         cycles=gate.cycles,
         verdicts=gate.verdicts,
         outcome=gate.outcome,
+        limits=gate.limits,
     )

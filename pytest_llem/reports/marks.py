@@ -6,6 +6,7 @@ __all__ = ["MARKS"]
 
 MARKS = {
     "estimated": ("est.", "estimated, not measured"),
+    "shared": ("shared", "the energy of several measurements at once"),
     "short": ("short", "the measured window is short for the meter"),
     "degraded": ("degr.", "a degraded reading"),
 }

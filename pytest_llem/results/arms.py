@@ -58,8 +58,9 @@ class Pairs:
             arm, reference = ("head", self.head) if head is None else ("base", self.base)
             reason = summarise_figures(reference.read(metric)).reason
             return f"not compared, unmeasured of the {arm}: {reason}"
-        if self.base.estimated(metric) != self.head.estimated(metric):
-            return "not compared, one arm's is measured and the other's estimated"
+        kinds = [arm.kind(metric) or "measured" for arm in (self.head, self.base)]
+        if kinds[0] != kinds[1]:
+            return f"not compared, one arm's is {kinds[0]} and the other's {kinds[1]}"
         found = paired(base, head, higher_is_better=METRICS[metric].higher_is_better)
         middle = statistics.median(base)
         if isinstance(found, str):

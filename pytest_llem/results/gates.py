@@ -9,6 +9,7 @@
 | cycles of different testbeds | failed |
 | metric null | failed, with the reason |
 | metric estimated and estimates not allowed | skipped; strict: failed |
+| metric shared with other measurements of the host | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
 
 Budgets for regressions are judged by :mod:`.regression`; beside a base also
@@ -141,6 +142,9 @@ def judge_limit(limit: Limit, summary: Summary, *, allow_estimated: bool, strict
         return _verdict(limit, "failed", summary, f"unmeasured, wanted {bounds}: {summary.reason}")
     if summary.quality == "estimated" and not allow_estimated:
         reason = "estimated, not measured, so not judged; --llem-allow-estimated judges it"
+        return _verdict(limit, "failed" if strict else "skipped", summary, reason)
+    if summary.quality == "shared":
+        reason = f"shared, so not judged: {summary.reason}; without -n it is measured alone"
         return _verdict(limit, "failed" if strict else "skipped", summary, reason)
     text = f"{_shown(limit, summary.median)}{_difference(limit, summary.median)}"
     text += f" (median of {summary.n}"

@@ -22,7 +22,6 @@ from pytest_llem.wire import from_dict, to_dict
 
 __all__ = ["Journal", "journals", "read", "written_to"]
 
-_PATTERN = "journal.*.jsonl"
 _SUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}')
 _SUM_LENGTH = len(b',"crc32":"01234567"}')
 _PATIENCE_S = 2.0
@@ -36,14 +35,14 @@ class Journal:
     share one, and whoever reads it can tell whether more is to come.
     """
 
-    def __init__(self, folder: Path, writer: str) -> None:
-        """Make the directory and the file.
+    def __init__(self, folder: Path, writer: str, kind: str = "journal") -> None:
+        """Make the directory and the file, ``<kind>.<writer>.jsonl``.
 
         Raises:
             ResultsError: when either can't be written, or another process writes the file.
         """
         self.folder = folder
-        path = folder / f"journal.{writer}.jsonl"
+        path = folder / f"{kind}.{writer}.jsonl"
         try:
             for name in ("logs", "raw"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
@@ -108,16 +107,17 @@ def _line(outcome: Outcome) -> bytes:
     return b'%b,"crc32":"%08x"}\n' % (body, zlib.crc32(body))
 
 
-def journals(folder: Path) -> list[Path]:
+def journals(folder: Path, kind: str = "journal") -> list[Path]:
     """The journals of a session, one for each process that wrote; none of what is no session."""
-    return sorted(folder.glob(_PATTERN))
+    return sorted(folder.glob(f"{kind}.*.jsonl"))
 
 
-def read(folder: Path) -> tuple[list[Outcome], list[str]]:
+def read(folder: Path, kind: str = "journal") -> tuple[list[Outcome], list[str]]:
     """What the journals of a session hold, and what of them can't be read.
 
     Args:
         folder: of the session.
+        kind: of the files.
 
     Returns:
         The outcomes of all writers, each writer's in the order of its file, and a line with file
@@ -125,7 +125,7 @@ def read(folder: Path) -> tuple[list[Outcome], list[str]]:
     """
     outcomes: list[Outcome] = []
     problems: list[str] = []
-    for path in journals(folder):
+    for path in journals(folder, kind):
         try:
             lines = path.read_bytes().split(b"\n")
         except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_llem.records import Measurement
-from pytest_llem.results.references import TESTBED, shown
+from pytest_llem.results.testbeds import TESTBED, shown
 
 __all__ = ["mixed_subjects", "mixed_testbeds"]
 

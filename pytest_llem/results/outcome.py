@@ -26,6 +26,7 @@ class Outcome:
         gap: what came of the rest before it; null where none was due.
         place: what is known of where its worker ran: of a container image, daemon, user, limits.
         skip_wanted: it was skipped because the user said so, not because something is missing.
+        session: that it was made in, where reports of several were merged; null in a session's own.
         arm: of an A/B comparison; null elsewhere.
         resumed: the session that measured it, where that was an earlier one; null for this one.
     """
@@ -46,5 +47,6 @@ class Outcome:
     gap: Mapping[str, Any] | None = None
     place: Mapping[str, Any] = field(default_factory=dict)
     skip_wanted: bool = False
+    session: str | None = None
     arm: Arm | None = None
     resumed: str | None = None

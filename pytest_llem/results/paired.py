@@ -50,7 +50,8 @@ def paired(base: Sequence[float], head: Sequence[float], *, higher_is_better: bo
         higher_is_better: of the metric.
     """
     if len(head) < FEWEST:
-        return f"{len(head)} pairs of cycles are too few to compare; it takes {FEWEST}"
+        many = "1 pair of cycles is" if len(head) == 1 else f"{len(head)} pairs of cycles are"
+        return f"{many} too few to compare; it takes {FEWEST}"
     if min(*base, *head) <= 0:
         return "values of zero or less have no ratio"
     off = [math.log(now / then) for then, now in zip(base, head, strict=True)]

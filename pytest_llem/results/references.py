@@ -15,35 +15,29 @@ from typing import Any
 from pytest_llem.errors import ResultsError
 from pytest_llem.records import Figure
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.results.testbeds import (
+    TESTBED,
+    differing,
+    origin_of,
+    parted,
+    readings_of,
+    shown,
+    subject_of,
+)
 from pytest_llem.wire import to_dict
 
 __all__ = [
-    "TESTBED",
     "Reference",
     "References",
     "changed_subject",
     "changed_testbed",
     "load",
     "of_outcomes",
-    "shown",
+    "report_files",
 ]
 
 _NEWEST = 1
 """``schema_version`` of reports that are understood."""
-
-TESTBED = {
-    "device": "device",
-    "cpu": "CPU",
-    "cpus": "CPUs",
-    "system": "system",
-    "worker": "worker",
-    "gpus": "GPUs",
-    "gpu_count": "number of GPUs",
-    "power_limits_w": "power limits (W)",
-    "driver_branch": "driver",
-    "mig": "MIG",
-}
-"""What two measurements must share, and how people call it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +74,10 @@ class Reference:
             for row in rows
         ]
 
-    def estimated(self, metric: str) -> bool:
-        """Whether any of them is an estimate."""
-        return any(f.get("quality") == "estimated" for f in self.figures.get(metric, ()))
+    def kind(self, metric: str) -> str:
+        """``estimated`` or ``shared`` where any of them is; else empty. Only equals compare."""
+        found = {figure.get("quality") for figure in self.figures.get(metric, ())}
+        return next((quality for quality in ("estimated", "shared") if quality in found), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +86,23 @@ class References:
 
     found: Mapping[tuple[str, str], Sequence[Reference]] = field(default_factory=dict)
 
-    def single(self) -> dict[tuple[str, str], Reference]:
-        """Of a single report: its experiments, by study and name."""
-        return {key: rows[-1] for key, rows in self.found.items()}
+    def each(self) -> Iterator[tuple[tuple[str, str], Reference]]:
+        """All, with their study and name; a single report has several only of other testbeds."""
+        for key, rows in self.found.items():
+            for row in rows:
+                yield key, row
+
+    def plain(self) -> list[list[Any]]:
+        """As plain JSON data, for another process."""
+        return [[*key, to_dict(reference)] for key, reference in self.each()]
+
+    @classmethod
+    def from_plain(cls, rows: Sequence[Sequence[Any]]) -> References:
+        """What :meth:`plain` was of."""
+        found: dict[tuple[str, str], list[Reference]] = {}
+        for study, experiment, row in rows:
+            found.setdefault((study, experiment), []).append(Reference(**row))
+        return cls(found)
 
     def of(self, study: str, experiment: str) -> Sequence[Reference]:
         """Those of one experiment; a session each."""
@@ -107,13 +116,18 @@ def load(paths: Sequence[Path]) -> References:
         ResultsError: when one isn't there, or isn't a report.
     """
     found: dict[tuple[str, str], list[Reference]] = {}
-    for path in _files(paths):
+    for path in report_files(paths):
         for key, reference in _read(path):
             found.setdefault(key, []).append(reference)
     return References(found)
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def report_files(paths: Sequence[Path]) -> Iterator[Path]:
+    """The files that paths name: themselves, and of a directory all reports.
+
+    Raises:
+        ResultsError: when there is none in a directory.
+    """
     for path in paths:
         if not path.is_dir():
             yield path
@@ -148,7 +162,10 @@ def _read(path: Path) -> Iterator[tuple[tuple[str, str], Reference]]:
 
 
 def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
-    """The measured ones of an experiment's cycles in the same form; None where there is none."""
+    """The measured ones of an experiment's cycles in the same form; None where there is none.
+
+    They are all of one testbed.
+    """
     rows = [to_dict(outcome) for outcome in outcomes if outcome.measurement]
     return next((reference for _, reference in _grouped(name, rows)), None)
 
@@ -156,52 +173,33 @@ def of_outcomes(name: str, outcomes: Sequence[Outcome]) -> Reference | None:
 def _grouped(
     name: str, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[tuple[tuple[str, str], Reference]]:
-    """A reference of each experiment; of a cycle that was run again the last counts.
+    """A reference of each experiment, or several where it was measured on several testbeds.
 
-    All rows are of one arm, where there are two.
+    All rows are of one arm, where there are two. Of a cycle that a session ran again the last
+    counts.
     """
-    grouped: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    grouped: dict[tuple[str, str], dict[tuple[Any, int], Mapping[str, Any]]] = {}
     for row in rows:
         if row["measurement"]:
-            grouped.setdefault((row["study"], row["experiment"]), {})[row["cycle"]] = row
+            cycles = grouped.setdefault((row["study"], row["experiment"]), {})
+            cycles[row.get("session"), row["cycle"]] = row
     for key, cycles in grouped.items():
-        measured = [row["measurement"] for row in cycles.values()]
-        first = next(iter(cycles.values()))
-        metrics = dict.fromkeys(metric for one in measured for metric in one["metrics"])
-        yield (
-            key,
-            Reference(
-                name=name,
-                figures={
-                    metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
-                    for metric in metrics
-                },
-                testbed={**first["measurement"]["testbed"], "readings": _readings(measured[0])},
-                subject=_subject(first),
-            ),
-        )
+        for part in parted(list(cycles.values()), origin_of).values():
+            yield key, _reference(name, part)
 
 
-def _readings(measurement: Mapping[str, Any]) -> list[str]:
-    """What was read over the measured window, by which meter and method; GPUs without a number."""
-    rows = [
-        f"{reading['domain'].partition(':')[0]} by {reading['meter']} ({reading['method']})"
-        for window in measurement["windows"]
-        if window["phase"] == "measure"
-        for reading in window["readings"]
-    ]
-    return sorted(rows)
-
-
-def _subject(row: Mapping[str, Any]) -> dict[str, Any]:
-    place = row.get("place") or {}
-    versions = row["measurement"]["subject"].get("versions")
-    found: dict[str, Any] = dict(versions) if isinstance(versions, dict) else {}
-    image = place.get("image_digest") or place.get("image_id")
-    if image:
-        found["image"] = f"{place.get('image')} {str(image).rpartition(':')[2][:12]}"
-    found["experiment"] = str(row.get("digest"))[:12]
-    return found
+def _reference(name: str, rows: Sequence[Mapping[str, Any]]) -> Reference:
+    measured = [row["measurement"] for row in rows]
+    metrics = dict.fromkeys(metric for one in measured for metric in one["metrics"])
+    return Reference(
+        name=name,
+        figures={
+            metric: [dict(one["metrics"].get(metric) or {}) for one in measured]
+            for metric in metrics
+        },
+        testbed={**measured[0]["testbed"], "readings": readings_of(measured[0])},
+        subject=subject_of(rows[0]),
+    )
 
 
 def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[str]:
@@ -213,11 +211,7 @@ def changed_testbed(now: Reference, then: Reference, *, energy: bool) -> list[st
         energy: whether meters matter.
     """
     keys = {**TESTBED, "readings": "read"} if energy else TESTBED
-    return [
-        f"{title}: {shown(then.testbed.get(key))} → {shown(now.testbed.get(key))}"
-        for key, title in keys.items()
-        if then.testbed.get(key) != now.testbed.get(key)
-    ]
+    return list(differing(now.testbed, then.testbed, keys))
 
 
 def changed_subject(now: Reference, then: Reference) -> list[str]:
@@ -228,10 +222,3 @@ def changed_subject(now: Reference, then: Reference) -> list[str]:
         for key in keys
         if then.subject.get(key) != now.subject.get(key)
     ]
-
-
-def shown(value: Any) -> str:
-    """A fact of a testbed or a subject, for people."""
-    if isinstance(value, list):
-        return ", ".join(map(shown, value)) or "nothing"
-    return "none" if value is None else str(value)

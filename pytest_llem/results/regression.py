@@ -9,6 +9,7 @@
 | no reference, or none of an equal testbed | skipped; strict: failed |
 | metric null | failed, with the reason |
 | metric estimated and estimates not allowed | skipped; strict: failed |
+| metric shared with other measurements of the host | skipped; strict: failed |
 | reading short or degraded | judged, with a line; strict: failed |
 """
 
@@ -55,9 +56,12 @@ def judge_regression(
     if summary.quality == "estimated" and not allow_estimated:
         text = "estimated, not measured, so not compared; --llem-allow-estimated compares it"
         return _verdict(limit, unjudged, summary, text)
+    worst = summarise_figures([*now, *beside])
+    if worst.quality == "shared":
+        text = f"shared, so not compared: {worst.reason}; without -n it is measured alone"
+        return _verdict(limit, unjudged, summary, text)
     if isinstance(found, str):
         return _verdict(limit, unjudged, summary, f"{found} (budget {percent(budget)})")
-    worst = summarise_figures([*now, *beside])
     clean = found.outcome == "kept" and worst.quality in {"ok", "estimated"}
     failed = found.outcome == "worse" or (strict and not clean)
     text = found.text
@@ -90,7 +94,7 @@ def compared(
     if not usable:
         last = changed_testbed(now, references[-1], energy=energy)
         return f"not compared, the testbed differs: {'; '.join(last)}"
-    like = [one for one in usable if one.estimated(metric) == now.estimated(metric)]
+    like = [one for one in usable if one.kind(metric) == now.kind(metric)]
     sessions = [values for one in like if (values := one.values(metric))]
     if not sessions:
         return "no reference has a value of the same kind"

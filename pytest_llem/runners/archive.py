@@ -105,7 +105,7 @@ def header(launch: Launch) -> dict[str, Any]:
 def build() -> bytes:
     """A zip of what a worker may import, with the metadata that its entry points need.
 
-    The same bytes for the same sources: dates are left out.
+    The same for the same sources: dates are left out.
     """
     return _zipped(_ours().items())
 

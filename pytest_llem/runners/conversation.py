@@ -71,6 +71,9 @@ class Listener:
     def progress(self, progress: Progress) -> None:
         """Called at each change, and twice a second."""
 
+    def waits(self, what: str, waited_s: float) -> None:
+        """Called now and then while others have the devices: what is waited for, and who has it."""
+
     def series(self, requests: Sequence[Any]) -> None:
         """Times of some requests, as plain JSON data; may be called several times."""
 

@@ -1,41 +1,59 @@
-"""Exclusive leases of GPUs: one engine on a device, whoever else measures on this host.
+"""Exclusive leases of devices: one engine on a GPU, whoever else measures on this host.
 
-A lease is a lock on a file named after the GPU, so that it ends with the process that holds it,
-however that ends. The files lie in one folder for all users of the host: ``LLEM_LOCK_DIR``, by
-default below the system's folder for temporary files.
+A lease is a lock on a file named after the GPU (:mod:`.lock_folder`); who finds none free waits in
+a queue (:mod:`.tickets`). What is not on a GPU has the host for itself, as the energy of its
+packages is that of all that runs there; measurements on GPUs share it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_llem.errors import WorkerError
 from pytest_llem.experiment import Experiment
 from pytest_llem.gpus import Found, Gpu, look
+from pytest_llem.runners.lock_folder import LockFolder, host_name, why_private
+from pytest_llem.runners.tickets import Claim, Ticket, Want, Who, at_work
 
-__all__ = ["Devices", "Lease"]
+__all__ = ["WAIT_S", "Devices", "Lease", "Tell"]
+
+WAIT_S = 3600.0
+"""So long a measurement waits for devices that others have, where nobody says otherwise."""
+
+Tell = Callable[[str, float], None]
+"""Is told what is waited for, and who has it, and the seconds so far."""
 
 _AGAIN_S = 0.1
+_RARELY_S = 0.5
+"""Looking often would only disturb those who measure."""
+
 _TELL_S = 1.0
+_LOYAL_S = 60.0
+"""So long it is waited for the very GPUs of an experiment's earlier cycles, before others do."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """GPUs that nobody else gets until :meth:`release`.
+    """Devices that nobody else gets until :meth:`release`.
 
     Attributes:
         gpus: in the order in which the worker is to see them; none for other devices.
+        alone: nobody else measures on the host.
+        waited_s: how long it was waited for.
+        left: runners of processes that had them and died.
+        private: why others may not know of it; empty where nothing says so.
     """
 
     gpus: tuple[Gpu, ...] = ()
-    _handles: tuple[int, ...] = ()
+    alone: bool = False
+    waited_s: float = 0.0
+    left: frozenset[str] = frozenset()
+    private: str = ""
+    _claim: Claim | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -50,129 +68,198 @@ class Lease:
         """
         if not self.gpus:
             return {}
-        shown = [g.uuid if g.uuid.startswith("MIG-") else str(g.index) for g in self.gpus]
+        shown = [g.uuid if g.uuid.startswith("MIG-") else str(g.ordinal) for g in self.gpus]
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(shown)}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is reported of it; plain data."""
+        return {
+            "gpus": [gpu.uuid for gpu in self.gpus],
+            "alone": self.alone,
+            "waited_s": round(self.waited_s, 3),
+            "unshared": self.private or None,
+        }
+
+    def neighbours(self) -> Neighbours:
+        """Begin to look who else measures on the host."""
+        return Neighbours(self._claim)
 
     def release(self) -> None:
         """Let others have them; to be called once."""
-        for handle in self._handles:
-            os.close(handle)
+        if self._claim is not None:
+            self._claim.release()
 
 
+class Neighbours:
+    """Who else measured on the host since this was made."""
+
+    def __init__(self, claim: Claim | None) -> None:
+        """Look for the first time."""
+        self._claim = claim
+        self._seen = () if claim is None else claim.others()
+        self._changes = 0 if claim is None else claim.changes()
+
+    def text(self) -> str:
+        """Who it was; empty for nobody."""
+        if self._claim is None:
+            return ""
+        found = {ticket.number: ticket for ticket in (*self._seen, *self._claim.others())}
+        if found:
+            return "; ".join(ticket.who.text for ticket in found.values())
+        return "" if self._claim.changes() == self._changes else "one that has ended meanwhile"
+
+
+@dataclass(slots=True, kw_only=True)
 class Devices:
-    """Leases the GPUs of this host."""
+    """Leases the devices of a host.
 
-    def __init__(
-        self,
-        find: Callable[[Mapping[str, str]], Found] = lambda environ: look(environ=environ),
-        folder: Path | None = None,
-    ) -> None:
-        """Take what looks for GPUs, given an environment, and where the locks are."""
-        self._find = find
-        self._folder = folder or _lock_folder()
-        self._found: dict[str | None, Found] = {}
+    Attributes:
+        find: looks for the GPUs that a program of some environment sees.
+        folder: of the locks.
+        session: name of the pytest session, which others are told.
+        limit_s: longest wait for what other sessions have; may be infinite.
+        host: name of the host.
+        apart: why others can't know of leases; where nothing is said, it is found out.
+        assigned: names of the GPUs that the session's scheduler means for what is measured next.
+    """
+
+    find: Callable[[Mapping[str, str]], Found] = lambda environ: look(environ=environ)
+    folder: LockFolder = field(default_factory=LockFolder)
+    session: str = ""
+    limit_s: float = WAIT_S
+    host: str = field(default_factory=host_name)
+    apart: str | None = None
+    assigned: tuple[str, ...] = ()
+    _found: dict[str | None, Found] = field(default_factory=dict)
+    _had: dict[object, tuple[str, ...]] = field(default_factory=dict)
 
     def lease(
-        self, experiment: Experiment, tell: Callable[[float], None] = lambda _: None
+        self,
+        experiment: Experiment,
+        tell: Tell = lambda *_: None,
+        place: str = "",
+        key: object = None,
     ) -> Lease:
-        """The GPUs of an experiment; waits until as many as it needs are free.
+        """The devices of an experiment; waits until all that it needs are free.
 
-        An experiment that leaves the device to the engine gets GPUs where there are any.
+        An experiment that leaves the device to the engine gets GPUs where there are any. One that
+        had some before gets the same, unless they stay taken for a minute.
 
         Args:
             experiment: that is about to be measured.
-            tell: called now and then while others have them, with the seconds since.
+            tell: called about once a second while others have them.
+            place: name of the runner.
+            key: of the experiment; its cycles are to be measured on the same GPUs.
 
         Raises:
-            WorkerError: when there are not as many, or the locks can't be made.
+            WorkerError: when there are not as many, the locks can't be made, or time is up.
         """
-        if experiment.device not in {"auto", "cuda"}:
-            return Lease()
-        environ = {**os.environ, **experiment.env}
-        visible = environ.get("CUDA_VISIBLE_DEVICES")
-        if visible not in self._found:
-            self._found[visible] = self._find(environ)
-        found = self._found[visible]
+        found = self._visible(experiment)
         if not found.gpus:
             # What NVML doesn't show may still be there for the engine: it has the last word.
-            return Lease()
-        if len(found.gpus) < experiment.devices:
+            want = Want(host=self.host, alone=True)
+            return self._wait(want, (), (), tell, place)
+        count = experiment.devices
+        boards = tuple(dict.fromkeys(gpu.board for gpu in found.gpus))
+        if len(found.gpus) < count:
             raise WorkerError(
-                f"{experiment.id} computes on {experiment.devices} GPUs, and this host has"
+                f"{experiment.id} computes on {count} GPUs, and this host has"
                 f" {len(found.gpus)}{f' ({found.reason})' if found.reason else ''}",
                 kind="refused",
                 fix="lower gpus, tensor_parallel or pipeline_parallel, or say requires: {gpus: N}"
                 " to have it skipped here",
             )
-        return self._wait(found.gpus, experiment.devices, tell)
+        want = Want(gpus=boards, count=min(count, len(boards)), host=self.host)
+        liked = tuple(name for name in self._had.get(key, self.assigned) if name in boards)
+        lease = self._wait(want, found.gpus, liked, tell, place, count)
+        if key is not None:
+            self._had[key] = tuple(dict.fromkeys(gpu.board for gpu in lease.gpus))
+        return lease
 
-    def _wait(self, gpus: Sequence[Gpu], count: int, tell: Callable[[float], None]) -> Lease:
-        begun_s = told_s = time.monotonic()
-        while True:
-            if (lease := self._take(gpus, count)) is not None:
-                return lease
-            now_s = time.monotonic()
-            if now_s - told_s >= _TELL_S:
-                told_s = now_s
-                tell(now_s - begun_s)
-            time.sleep(_AGAIN_S)
+    def are_wanted(self) -> bool:
+        """Whether another process of the session has devices, or waits for some."""
+        return at_work(self.folder, self.session)
 
-    def _take(self, gpus: Sequence[Gpu], count: int) -> Lease | None:
-        """As many of the GPUs as wanted; None, and none of them held, where too few are free."""
-        taken: list[tuple[Gpu, int]] = []
+    def _visible(self, experiment: Experiment) -> Found:
+        """The GPUs that an experiment may compute on."""
+        if experiment.device not in {"auto", "cuda"}:
+            return Found()
+        environ = {**os.environ, **experiment.env}
+        visible = environ.get("CUDA_VISIBLE_DEVICES")
+        if visible not in self._found:
+            self._found[visible] = self.find(environ)
+        return self._found[visible]
+
+    def _wait(
+        self,
+        want: Want,
+        gpus: Sequence[Gpu],
+        liked: tuple[str, ...],
+        tell: Tell,
+        place: str,
+        count: int = 0,
+    ) -> Lease:
+        loyal = Want(gpus=liked, count=want.count, host=want.host, alone=want.alone)
+        loyal = loyal if len(liked) >= want.count > 0 else want
+        claim = Claim(self.folder, loyal, Who(session=self.session, place=place))
         try:
-            for gpu in gpus:
-                if len(taken) < count and (handle := self._lock(gpu.uuid)) is not None:
-                    taken.append((gpu, handle))
-            if len(taken) == count:
-                lease = Lease(tuple(gpu for gpu, _ in taken), tuple(held for _, held in taken))
-                taken = []
-                return lease
-        finally:
-            for _, handle in taken:
-                os.close(handle)
-        return None
+            begun_s = told_s = time.monotonic()
+            others_s = 0.0
+            while True:
+                now_s = time.monotonic()
+                waited_s = now_s - begun_s
+                taken = claim.attempt(loyal if waited_s < _LOYAL_S else want)
+                if taken is not None:
+                    return Lease(
+                        tuple(gpu for gpu in gpus if gpu.board in taken)[:count],
+                        want.alone,
+                        waited_s if waited_s >= _AGAIN_S else 0.0,
+                        claim.left,
+                        self._private(),
+                        claim,
+                    )
+                if now_s - told_s >= _TELL_S:
+                    told_s = now_s
+                    tell(_awaited(want, gpus, claim.behind), waited_s)
+                pause_s = _AGAIN_S if waited_s < 10 * _RARELY_S else _RARELY_S
+                # What the session itself measures will end; nobody waits for it in vain.
+                own = claim.behind and all(t.who.session == self.session for t in claim.behind)
+                others_s += 0.0 if own else pause_s
+                self._check(others_s, want, gpus, claim.behind)
+                time.sleep(pause_s)
+        except BaseException:
+            claim.release()
+            raise
 
-    def _lock(self, uuid: str) -> int | None:
-        """The open file of a GPU that is ours from now on; None where it is somebody else's."""
-        try:
-            handle = _opened(self._folder, f"{uuid.replace('/', '_')}.lock")
-        except OSError as error:
+    def _check(
+        self, others_s: float, want: Want, gpus: Sequence[Gpu], behind: Sequence[Ticket]
+    ) -> None:
+        if others_s >= self.limit_s:
             raise WorkerError(
-                f"the lock of GPU {uuid} can't be opened: {error.filename}: {error.strerror}",
-                kind="start",
-                fix="set LLEM_LOCK_DIR to a folder that all who measure on this host may write to",
-            ) from error
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        os.close(handle)
-        return None
+                f"waited {others_s:.3g} s for {_awaited(want, gpus, behind)}",
+                kind="refused",
+                fix="run again when that has ended, name other GPUs with CUDA_VISIBLE_DEVICES, or"
+                " wait longer: --llem-wait=SECONDS (none for ever)",
+            )
+
+    def _private(self) -> str:
+        if self.apart is None:
+            self.apart = why_private(self.folder.path)
+        return self.apart
 
 
-def _lock_folder() -> Path:
-    return Path(os.environ.get("LLEM_LOCK_DIR") or Path(tempfile.gettempdir(), "pytest-llem"))
-
-
-def _opened(folder: Path, name: str) -> int:
-    """A lock's file, for reading only: whoever made it, everybody may lock it."""
-    with _everybodys():
-        folder.mkdir(mode=0o1777, parents=True, exist_ok=True)
-        path = folder / name
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            return os.open(path, flags)
-        except FileNotFoundError:
-            with contextlib.suppress(FileExistsError):
-                return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
-            return os.open(path, flags)
-
-
-@contextlib.contextmanager
-def _everybodys() -> Iterator[None]:
-    """Make folders and files with just the permissions that are said."""
-    before = os.umask(0)
-    try:
-        yield
-    finally:
-        os.umask(before)
+def _awaited(want: Want, gpus: Sequence[Gpu], behind: Sequence[Ticket]) -> str:
+    """``GPU 0, held by pid 12 of alice, since 12:30``."""
+    if want.alone:
+        what = "this host to be free of other measurements, for the energy of its processors"
+    else:
+        numbers = ", ".join(str(gpu.index) for gpu in gpus)
+        several = len(gpus) > 1
+        what = f"{want.count} of the GPUs {numbers}" if several else f"GPU {numbers}"
+    if not behind:
+        return f"{what}, held by another program"
+    who = "; ".join(ticket.who.text for ticket in behind[:3])
+    more = f"; {len(behind) - 3} more" if len(behind) > 3 else ""
+    waits = ", waited for before us by" if behind[0].holds is None else ", held by"
+    return f"{what}{waits} {who}{more}"

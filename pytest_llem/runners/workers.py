@@ -6,6 +6,7 @@ unloaded as soon as the next measurement needs another.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Hashable
@@ -13,11 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_llem.errors import ForkRefused, WorkerError
+from pytest_llem.errors import ForkRefused, LlemError, WorkerError
 from pytest_llem.experiment import Experiment
-from pytest_llem.extensions import RUNNERS, Launch, Runner, Transport, abilities, find
+from pytest_llem.extensions import (
+    RUNNERS,
+    Launch,
+    Runner,
+    Transport,
+    abilities,
+    find,
+)
 from pytest_llem.records import Measurement
 from pytest_llem.results.idle import IdleStore
+from pytest_llem.results.neighbours import beside_others
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Mode, Patience, Progress, Worker
 from pytest_llem.runners.devices import Devices, Lease
@@ -34,6 +43,7 @@ class Task:
         key: what an engine is built from, and where: tasks of one key may share one.
         launch: of its worker, without the devices.
         keep: leave the engine loaded for the next task of the same key.
+        rest: waits until the leased devices have cooled down.
     """
 
     experiment: Experiment
@@ -43,6 +53,7 @@ class Task:
     key: Hashable
     launch: Launch
     keep: bool = False
+    rest: Callable[[Lease], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,7 @@ class Workers:
         held = self._taken(task, listener)
         idle_key = (task.key, held.mode, tuple(gpu.uuid for gpu in held.lease.gpus))
         idle = self.idles.get(idle_key, task.experiment)
+        neighbours = held.lease.neighbours()
         try:
             measurement = held.worker.measure(
                 task.experiment,
@@ -134,7 +146,8 @@ class Workers:
             held.lease.release()
             raise
         finally:
-            self.place |= dict(getattr(held.transport, "about", {}))
+            self.place |= dict(getattr(held.transport, "about", {})) | {"lease": held.lease.about}
+        measurement = beside_others(measurement, neighbours.text())
         if task.keep:
             measured: Callable[[str], None] = getattr(held.transport, "measured", lambda _: None)
             measured(task.digest)
@@ -152,20 +165,34 @@ class Workers:
             if task.keep and held.key == task.key and not unwell():
                 log_to: Callable[[Path], None] = getattr(held.transport, "log_to", lambda _: None)
                 log_to(task.launch.log)
+                task.rest(held.lease)
                 return held
             _end(held)
         runner = self._runner(task.mode)
-        others: Callable[[Launch], Devices | None] = getattr(runner, "devices", lambda _: None)
-        devices = others(task.launch) or self.devices
-        lease = devices.lease(task.experiment, lambda s: listener.progress(_waiting(s)))
+        lease = self._leased(task, runner, listener)
         try:
+            task.rest(lease)
             mode, transport = self._started(task, runner, self._launch(task, lease, listener))
         except BaseException as error:
-            self.place = dict(getattr(error, "about", {}))
+            self.place = dict(getattr(error, "about", {})) | {"lease": lease.about}
             lease.release()
             raise
         beside = None if task.mode == "local" else self.beside
         return _Held(task.key, mode, Worker(transport, self.patience, beside), transport, lease)
+
+    def _leased(self, task: Task, runner: Runner, listener: Listener) -> Lease:
+        """The task's devices; what dead sessions left on them is gone."""
+        elsewhere: Callable[[Launch], Devices | None] = getattr(runner, "devices", lambda _: None)
+        devices = elsewhere(task.launch) or self.devices
+        devices.session, devices.limit_s = self.devices.session, self.devices.limit_s
+        same = (task.experiment.id, task.digest)
+        lease = devices.lease(task.experiment, listener.waits, task.mode, same)
+        for name in lease.left:
+            # Containers may live on for a moment, whoever started them.
+            with contextlib.suppress(LlemError, OSError):
+                reap: Callable[[], None] = getattr(self._runner(name), "reap", lambda: None)
+                reap()
+        return lease
 
     def _started(self, task: Task, runner: Runner, launch: Launch) -> tuple[Mode, Transport]:
         """A new worker, forked where that is asked for and can be, and how it came to be."""
@@ -233,7 +260,3 @@ def _told(listener: Listener) -> Callable[[str], None]:
     return lambda text: listener.progress(
         Progress(phase=text, elapsed_s=time.monotonic() - begun_s)
     )
-
-
-def _waiting(seconds: float) -> Progress:
-    return Progress(phase="wait for a GPU that others measure on", elapsed_s=seconds)

@@ -20,6 +20,7 @@ from pytest_llem.worker import power_trace
 from pytest_llem.worker.condition_warnings import foreign, of_gpu, shared
 from pytest_llem.worker.host_pids import HostPids
 from pytest_llem.worker.occupancy import LONGEST_S, Wait, hidden_pids, own_pids, wait_for_others
+from pytest_llem.worker.seat import check_seat, engine_pids
 from pytest_llem.worker.surroundings import Observed, Surroundings
 
 __all__ = ["Conditions", "watched"]
@@ -35,6 +36,7 @@ class Conditions(Surroundings):
         *,
         nvml: Nvml | None = None,
         own: Callable[[], frozenset[int]] = own_pids,
+        engine: Callable[[], frozenset[int]] | None = engine_pids,
         hidden: str = "",
         reason: str = "",
     ) -> None:
@@ -45,6 +47,8 @@ class Conditions(Surroundings):
             trace: started, and of the same GPUs; None where there is none.
             nvml: ``pynvml``, or a test's own.
             own: tells pids of ours.
+            engine: tells those of the engine and its worker only; None where it was loaded for an
+                earlier measurement, which looked where it is.
             hidden: why pids mean nothing here; empty where they do.
             reason: why no GPU could be found.
         """
@@ -52,6 +56,8 @@ class Conditions(Surroundings):
         self._trace = trace
         self._nvml = nvml
         self._own = own
+        self._engine = engine
+        self._seat = ""
         self._hidden = hidden
         self._reason = reason
         self._on_a_gpu = True
@@ -73,11 +79,17 @@ class Conditions(Surroundings):
             self._wait = wait_for_others(self._look, self._own, self._hidden, tell)
 
     def settle(self, device: str) -> None:
-        """The engine is loaded, on this device: other devices than GPUs aren't watched."""
+        """The engine is loaded, on this device: other devices than GPUs aren't watched.
+
+        Raises:
+            LlemError: when it is on a GPU that isn't its own.
+        """
         if device != "cuda":
             self._on_a_gpu = False
             self._gpus = ()
             self.close()
+        if self._gpus and self._engine is not None:
+            self._seat = check_seat(self._gpus, self._engine(), self._hidden, self._nvml)
 
     @contextlib.contextmanager
     def around(self) -> Iterator[None]:
@@ -160,6 +172,9 @@ class Conditions(Surroundings):
         return power_trace.summary(samples, self._gpus, self._trace.sources, reason)
 
     def _conditions(self) -> dict[str, Any]:
+        seat = None
+        if self._engine is not None:
+            seat = f"unchecked: {self._seat}" if self._seat else "checked"
         reasons = sorted({self._before.reason, self._after.reason} - {""})
         return {
             "driver": self._before.driver or self._after.driver,
@@ -167,6 +182,7 @@ class Conditions(Surroundings):
             "after": [to_dict(state) for state in self._after.gpus],
             "waited_s": self._wait.waited_s,
             "trace_cpu_s": self._cpu_s,
+            "seat": seat,
             "unchecked": f"processes on the GPUs: {self._hidden}" if self._hidden else None,
             "reason": "; ".join(reasons) or None,
         }
@@ -221,11 +237,13 @@ def watched(
         trace = Trace([gpu.uuid for gpu in gpus], experiment.power_trace_hz)
         trace.start()
     own: Callable[[], frozenset[int]] = own_pids
+    engine: Callable[[], frozenset[int]] | None = engine_pids
     hidden = hidden_pids()
     if hidden and gpus and host_pids is not None:
-        own = told = host_pids()
+        own = engine = told = host_pids()
         hidden = told.reason and f"{hidden}; {told.reason}"
-    conditions = Conditions(gpus, trace, own=own, hidden=hidden, reason=found.reason)
+    engine = None if loaded else engine
+    conditions = Conditions(gpus, trace, own=own, engine=engine, hidden=hidden, reason=found.reason)
     try:
         if not (loaded and hidden):
             conditions.wait(emit)

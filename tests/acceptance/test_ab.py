@@ -109,7 +109,7 @@ def test_one_xdist_worker_gets_both_arms_and_none_keeps_an_engine(upgraded: Proj
         "benchmarks/s.study.yaml: --llem-ab: no engine is kept: as two of them don't share a"
         " device, each measurement of base and head loads its own (worker: fresh)"
     )
-    result.stdout.fnmatch_lines(["a: gate passed: *inconclusive: 1 pairs of cycles are too few*"])
+    result.stdout.fnmatch_lines(["a: gate passed: *inconclusive: 1 pair of cycles is too few*"])
 
 
 def test_a_base_without_the_engine_fails_with_the_command_that_mends_it(upgraded: Project) -> None:

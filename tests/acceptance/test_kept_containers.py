@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import subprocess
@@ -169,12 +168,16 @@ def test_a_session_keeps_an_engine_and_tells_of_the_place(kept: Kept) -> None:
     assert ["load" in row for row in phases] == [True, False]
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="two workers at a time")
-def test_xdist_workers_have_containers_of_their_own(kept: Kept) -> None:
+@pytest.mark.parametrize("mode", ["load", "loadfile"])
+def test_xdist_workers_load_their_engines_one_after_the_other(kept: Kept, mode: str) -> None:
     pytest.importorskip("xdist")
-    kept.study("token_s: 0.001")
+    kept.study("token_s: 0.001, diary: /shared/diary")
     path = Path(kept.project.folder / "s.study.yaml")
     (kept.project.folder / "t.study.yaml").write_text(path.read_text())
-    result = kept.project.run(*kept.arguments, "-n2")
+    # Files are dealt to two workers by the mode loadfile, and their lease alone keeps them apart.
+    result = kept.project.run(*kept.arguments, "-n2", f"--dist={mode}")
     result.assert_outcomes(passed=4)
     assert kept.left() == []
+    told = [line.split()[0] for line in (kept.shared / "diary").read_text().splitlines()]
+    engines = {"load": 1, "loadfile": 2}[mode]
+    assert told == ["load", *["run"] * (4 // engines), "close"] * engines

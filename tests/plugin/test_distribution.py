@@ -10,6 +10,7 @@ from xdist.scheduler import LoadScheduling  # type: ignore[import-untyped]
 
 from pytest_llem.plugin.distribution import choose
 from pytest_llem.plugin.lanes import LaneScheduling
+from pytest_llem.plugin.wires import Wires
 from tests.plugin.test_lanes import IDS, PLAIN, FakeNode
 
 
@@ -36,9 +37,12 @@ def collected(first: list[str], second: list[str], config: FakeConfig | None = N
     """A scheduler whose two workers have collected."""
     given = cast(pytest.Config, config or FakeConfig())
     stock = LoadScheduling(given, Producer("test", enabled=False))
-    scheduler = choose(given, stock)
+    wires = Wires()
+    scheduler = choose(given, stock, wires)
     nodes = [FakeNode("gw0"), FakeNode("gw1")]
     for node in nodes:
+        wires.connect(node)
+        node.channel.heard(("inventory", {"gpus": ["GPU-0", "GPU-1"], "default": 1, "needs": {}}))
         scheduler.add_node(node)
     for node, ids in zip(nodes, (first, second), strict=True):
         assert not scheduler.collection_is_completed
@@ -72,14 +76,14 @@ def test_workers_that_disagree_are_reported_by_the_stock_scheduler() -> None:
 @pytest.mark.parametrize("dist", ["each", "loadscope", "loadfile", "no", "of-a-later-xdist"])
 def test_modes_that_part_nothing_are_left_alone(dist: str) -> None:
     stock = object.__new__(LoadScheduling)
-    assert choose(cast(pytest.Config, FakeConfig(dist)), stock) is stock
+    assert choose(cast(pytest.Config, FakeConfig(dist)), stock, Wires()) is stock
 
 
 def test_the_user_can_have_xdists_own() -> None:
     stock = object.__new__(LoadScheduling)
-    assert choose(cast(pytest.Config, FakeConfig(llem_dist="off")), stock) is stock
+    assert choose(cast(pytest.Config, FakeConfig(llem_dist="off")), stock, Wires()) is stock
 
 
 @pytest.mark.parametrize("scheduler", [None, object()])
 def test_schedulers_of_others_are_left_alone(scheduler: object) -> None:
-    assert choose(cast(pytest.Config, FakeConfig()), scheduler) is scheduler
+    assert choose(cast(pytest.Config, FakeConfig()), scheduler, Wires()) is scheduler

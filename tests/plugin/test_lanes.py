@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from pytest_llem.plugin.lanes import LaneScheduling, deal, holds_study
+from pytest_llem.plugin.lanes import LaneScheduling
+from pytest_llem.plugin.naming import holds_study
+from pytest_llem.plugin.wires import Wire, Wires
 
 FILE = "benchmarks/s.study.yaml"
 IDS = [
@@ -20,11 +21,27 @@ IDS = [
 PLAIN = [f"test_x.py::test_{n}" for n in range(6)]
 
 
+class FakeChannel:
+    """One end of a channel; the other end is played by the test."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.heard: Callable[[object], None] = lambda _: None
+
+    def send(self, message: tuple[Any, ...]) -> None:
+        self.sent.append(message)
+
+    def setcallback(self, heard: Callable[[object], None]) -> None:
+        self.heard = heard
+
+
 class FakeNode:
     """An xdist worker as its controller sees it; runs nothing by itself."""
 
-    def __init__(self, name: str) -> None:
-        self.gateway = SimpleNamespace(id=name)
+    def __init__(self, name: str, host: str = "") -> None:
+        self.channel = FakeChannel()
+        self.gateway = SimpleNamespace(id=name, newchannel=lambda: self.channel)
+        self.workerinput: dict[str, Any] = {"llem_host": host} if host else {}
         self.received: list[int] = []
         self.shutting_down = False
         self.broken = False
@@ -37,6 +54,10 @@ class FakeNode:
 
     def shutdown(self) -> None:
         self.shutting_down = True
+
+    @property
+    def name(self) -> str:
+        return str(self.gateway.id)
 
 
 class FakeConfig:
@@ -56,41 +77,113 @@ class FakeConfig:
 
 
 class Session:
-    """A scheduler with its workers, and what each of them ran."""
+    """A scheduler with its workers, and what each of them ran, when and on which GPUs.
 
-    def __init__(self, ids: Sequence[str], workers: int, dist: str = "load") -> None:
+    Args:
+        ids: of all tests.
+        workers: how many on this host.
+        gpus: of this host; as many as there are workers where not given.
+        needs: of experiments on another number of GPUs than one; 0 for a host alone.
+        seconds: that a test takes; by default a cycle takes one.
+        hosts: workers on other hosts, and their GPUs.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        workers: int,
+        gpus: int | None = None,
+        *,
+        dist: str = "load",
+        needs: Mapping[str, int] | None = None,
+        seconds: Callable[[str], float] = lambda name: float(not name.endswith("gate")),
+        hosts: Mapping[str, tuple[int, int]] | None = None,
+    ) -> None:
         self.ids = list(ids)
         self.config = FakeConfig(dist)
+        self.wires = Wires()
+        self.needs = dict(needs or {})
+        self.seconds = seconds
+        own = workers if gpus is None else gpus
+        self.gpus = {"": own, **{name: count for name, (_, count) in (hosts or {}).items()}}
         self.nodes = [FakeNode(f"gw{n}") for n in range(workers)]
-        self.scheduling = LaneScheduling(cast(Any, self.config), self.ids, self.nodes)
+        for host, (count, _) in (hosts or {}).items():
+            self.nodes += [FakeNode(f"{host}{n}", host) for n in range(count)]
+        for node in self.nodes:
+            self.connect(node)
+        self.scheduling = LaneScheduling(cast(Any, self.config), self.ids, self.nodes, self.wires)
+        self.clones = 0
         self.ran: dict[str, list[str]] = {}
+        self.times: list[tuple[float, float, str, tuple[str, ...]]] = []
+        """Start, end, id and GPUs of what ran, with :meth:`play`."""
         for node in self.nodes:
             self.scheduling.add_node_collection(node, self.ids)
         self.scheduling.schedule()
 
-    def step(self, node: FakeNode) -> bool:
-        """Let a worker run one test, if it may: it starts one only when it knows the next."""
-        done = self.ran.setdefault(node.gateway.id, [])
+    def connect(self, node: FakeNode) -> None:
+        self.wires.connect(node)
+        host = node.workerinput.get("llem_host", "")
+        gpus = [f"{host}GPU-{n}" for n in range(self.gpus[host])]
+        node.channel.heard(("inventory", {"gpus": gpus, "default": 1, "needs": self.needs}))
+
+    def units(self, node: FakeNode, index: int) -> tuple[str, ...] | None:
+        """The GPUs that a worker was told for a test; None for a test without a lane."""
+        wire = Wire(FakeChannel())
+        for message in node.channel.sent:
+            wire._hear(message)
+        return None if wire.lane(index) is None else wire.units(index)
+
+    def begins(self, node: FakeNode) -> int | None:
+        """The test that a worker may begin with: it does so only when it knows the next."""
+        done = self.ran.setdefault(node.name, [])
         if len(done) < len(node.received) - (not node.shutting_down):
-            index = node.received[len(done)]
-            done.append(self.ids[index])
-            self.scheduling.mark_test_complete(node, index, 0.1)
-            return True
-        return False
+            return node.received[len(done)]
+        return None
+
+    def step(self, node: FakeNode, seconds: float = 0.1) -> bool:
+        """Let a worker run one test, if it may."""
+        index = self.begins(node)
+        if index is None:
+            return False
+        self.ran[node.name].append(self.ids[index])
+        self.scheduling.mark_test_complete(node, index, seconds)
+        return True
 
     def finish(self) -> None:
         """Let all workers run what they get, in turns, as xdist's controller would."""
         while sum(self.step(node) for node in self.nodes):
-            if self.scheduling.tests_finished:
-                for node in self.scheduling.nodes:
-                    node.shutdown()
+            self.end()
+
+    def end(self) -> None:
+        if self.scheduling.tests_finished:
+            for node in self.scheduling.nodes:
+                node.shutdown()
+
+    def play(self) -> float:
+        """Let time pass, each worker running one test after another; when all is done."""
+        now, running = 0.0, list[tuple[float, int, FakeNode, int]]()
+        while True:
+            busy = {node.name for _, _, node, _ in running}
+            for number, node in enumerate(self.nodes):
+                if node.name not in busy and (index := self.begins(node)) is not None:
+                    end = now + self.seconds(self.ids[index])
+                    self.times.append((now, end, self.ids[index], self.units(node, index) or ()))
+                    heapq.heappush(running, (end, number, node, index))
+            if not running:
+                return now
+            now, _, node, index = heapq.heappop(running)
+            self.ran[node.name].append(self.ids[index])
+            self.scheduling.mark_test_complete(node, index, self.seconds(self.ids[index]))
+            self.end()
 
     def lose(self, node: FakeNode) -> str | None:
         self.nodes.remove(node)
         return self.scheduling.remove_node(node)
 
     def replace(self, ids: Sequence[str] | None = None) -> FakeNode:
-        node = FakeNode("clone")
+        self.clones += 1
+        node = FakeNode("clone" if self.clones == 1 else f"clone{self.clones}")
+        self.connect(node)
         self.nodes.append(node)
         self.scheduling.add_node(node)
         self.scheduling.add_node_collection(node, self.ids if ids is None else ids)
@@ -130,48 +223,6 @@ def test_items_of_studies_are_known_by_their_ids(nodeid: str, is_item: bool) -> 
     assert holds_study(["test_y.py::test", nodeid]) is is_item
 
 
-def test_experiments_are_dealt_in_order_to_the_lane_with_the_fewest_items() -> None:
-    lanes, single = deal(IDS + PLAIN[:2], 2, grouped=False)
-    assert [list(lane) for lane in lanes] == [[0, 2, 3, 4, 7, 8], [1, 5, 6]]
-    assert list(single) == [9, 10]
-
-
-def test_there_are_no_more_lanes_than_experiments() -> None:
-    lanes, _ = deal(IDS, 5, grouped=False)
-    assert len(lanes) == 3
-
-
-def test_equal_names_in_two_files_are_two_experiments() -> None:
-    lanes, _ = deal(["x.yaml::a::c1", "y.yaml::a::c1", "x.yaml::a::gate"], 2, grouped=False)
-    assert [list(lane) for lane in lanes] == [[0, 2], [1]]
-
-
-def test_base_and_head_of_an_experiment_are_kept_together() -> None:
-    ids = ["x.yaml::a::c1-base", "x.yaml::b::c1-base", "x.yaml::a::c1", "x.yaml::b::c1"]
-    lanes, _ = deal(ids, 2, grouped=False)
-    assert [list(lane) for lane in lanes] == [[0, 2], [1, 3]]
-
-
-def test_groups_of_xdist_are_kept_together_where_they_are_asked_for() -> None:
-    ids = ["t.py::a@g", "t.py::b", "t.py::c@g", "t.py::d[x@y]", "s.yaml::a::c1@g", "s.yaml::b::c1"]
-    lanes, single = deal(ids, 2, grouped=True)
-    assert [list(lane) for lane in lanes] == [[0, 2, 4], [5]]
-    assert list(single) == [1, 3]
-    assert list(deal(ids, 2, grouped=False)[1]) == [0, 1, 2, 3]
-
-
-@given(
-    st.lists(st.sampled_from([*IDS, *PLAIN]), max_size=40),
-    st.integers(min_value=1, max_value=5),
-)
-def test_every_test_is_in_one_queue_in_order(ids: list[str], workers: int) -> None:
-    lanes, single = deal(ids, workers, grouped=False)
-    queues = [*lanes, single]
-    assert sorted(index for queue in queues for index in queue) == list(range(len(ids)))
-    assert all(list(queue) == sorted(queue) for queue in queues)
-    assert len(lanes) <= workers
-
-
 # --- a session -----------------------------------------------------------------------------
 
 
@@ -192,14 +243,14 @@ def test_a_worker_never_holds_more_than_two_tests() -> None:
 
 def test_other_tests_go_one_by_one_to_whoever_is_free() -> None:
     session = Session(IDS[:1] + PLAIN, 3)
-    assert [node.received for node in session.nodes] == [[0, 1], [2, 3], [4, 5]]
+    assert [node.received for node in session.nodes] == [[0, 3], [1, 4], [2, 5]]
     session.finish()
     assert session.everything == sorted(IDS[:1] + PLAIN)
 
 
 def test_tests_collected_before_a_study_are_run_before_it() -> None:
     session = Session(PLAIN + IDS, 2)
-    assert [node.received for node in session.nodes] == [[0, 1], [2, 3]]
+    assert [node.received for node in session.nodes] == [[0, 2], [1, 3]]
 
 
 def test_a_worker_without_work_is_told_to_end_at_once() -> None:
@@ -297,6 +348,26 @@ def test_a_worker_that_collected_other_tests_gets_none_and_the_session_ends() ->
     (report,) = session.config.reports
     assert report.failed
     assert str(report.longrepr).endswith(", ".join(IDS[1:]))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_stands_in_for_a_host_that_is_gone_gets_nothing(workers: int) -> None:
+    session = Session(IDS, workers)
+    session.lose(session.nodes[0])
+    stand_in = FakeNode("gw9")
+    stand_in.workerinput["llem_standin"] = "gpu2"
+    session.scheduling.add_node(stand_in)
+    session.scheduling.add_node_collection(stand_in, [])
+    assert stand_in.shutting_down
+    assert stand_in not in session.scheduling.nodes
+    session.finish()
+    reports = [str(report.longrepr) for report in session.config.reports]
+    if workers == 1:
+        assert reports[0].startswith("gpu2 is gone, and no worker is left. Run again what was not")
+        assert session.scheduling.tests_finished
+    else:
+        assert not reports
+        assert session.everything == sorted(IDS[1:])
 
 
 def test_what_it_does_not_get_is_left_to_those_who_can() -> None:

@@ -82,6 +82,25 @@ def test_the_last_try_of_a_cycle_counts_and_the_ones_before_are_told_apart() -> 
     assert len(result.measurements) == 2
 
 
+def test_cycles_of_different_testbeds_are_experiments_of_their_own() -> None:
+    measured = [
+        outcome(cycle=cycle, measurement=measurement(testbed={"gpus": [gpu]}))
+        for cycle, gpu in enumerate(("H100", "A100", "H100"), 1)
+    ]
+    found = Collected(measured, [gate(verdict("failed"))]).experiments()
+    assert {key[2]: (len(one.outcomes), bool(one.gate)) for key, one in found.items()} == {
+        "a (GPUs: H100)": (2, True),
+        "a (GPUs: A100)": (1, False),
+    }
+
+
+def test_equal_cycles_of_two_sessions_are_no_tries_of_each_other() -> None:
+    given = [outcome(session="x"), outcome(session="y"), outcome(session="y")]
+    (result,) = Collected(given, []).experiments().values()
+    assert result.outcomes == (given[0], given[2])
+    assert result.replaced == (given[1],)
+
+
 def test_cycles_of_two_versions_of_an_engine_are_doubted() -> None:
     cycles = [
         outcome(

@@ -49,6 +49,7 @@ def test_a_session_is_described() -> None:
         "gates",
         "redacted",
         "extra",
+        "merged_from",
     ]
     assert found["schema_version"] == SCHEMA_VERSION
     assert (found["session"], found["exit_status"]) == ("2026", 1)

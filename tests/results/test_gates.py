@@ -221,6 +221,18 @@ def test_doubt_about_integrity_fails_a_strict_gate_only(strict: bool, result: st
         assert found.reason == ("1 of 1 cycles failed: integrity: 1 of 2 requests ran backwards")
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_cycles_of_different_testbeds_are_never_judged_together(strict: bool) -> None:
+    cycles = [
+        outcome(cycle=cycle, measurement=measurement(cycle=cycle, testbed={"gpus": [gpu]}))
+        for cycle, gpu in enumerate(("H100", "A100", "H100"), 1)
+    ]
+    (found,) = judge([MOST], cycles, allow_estimated=False, strict=strict)
+    assert (found.metric, found.outcome) == ("cycles", "failed")
+    expected = "have no common figure: GPUs: c1 H100, c2 A100; measure all anew"
+    assert found.reason == f"cycles of different testbeds {expected}"
+
+
 def test_every_limit_gets_a_verdict_in_order() -> None:
     found = judge([LEAST, MOST], outcomes(9.0), allow_estimated=False, strict=False)
     assert [(v.metric, v.outcome) for v in found] == [

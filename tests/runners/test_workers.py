@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -17,6 +19,8 @@ from pytest_llem.gpus import Found, Gpu
 from pytest_llem.runners.beside import HostMeters
 from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
+from pytest_llem.runners.lock_folder import LockFolder
+from pytest_llem.runners.tickets import Claim, Want, Who
 from pytest_llem.runners.workers import Task, Workers
 from pytest_llem.wire import PROTOCOL, checksum, to_dict
 from tests.builders import DIGEST, experiment, measurement
@@ -24,6 +28,7 @@ from tests.fakes import ScriptedTransport
 
 MEASUREMENT = to_dict(measurement())
 GPU = Gpu(index=2, uuid="GPU-2", name="A", memory_bytes=None, power_limit_w=None)
+HELD = {"gpus": ["GPU-2"], "alone": False, "waited_s": 0.0}
 
 
 def line(frame: str, **fields: Any) -> bytes:
@@ -83,7 +88,8 @@ class Places:
 @pytest.fixture
 def session(tmp_path: Path) -> Callable[[Places], Workers]:
     def make(places: Places) -> Workers:
-        devices = Devices(lambda _: Found(gpus=(GPU,)), tmp_path / "locks")
+        folder = LockFolder(tmp_path / "locks")
+        devices = Devices(find=lambda _: Found(gpus=(GPU,)), folder=folder)
         beside = HostMeters(tmp_path / "log")
         return Workers(beside, devices, _runners={"places": places})
 
@@ -113,7 +119,7 @@ def test_a_measurement_has_a_worker_and_a_gpu_of_its_own(
     assert [place.asked for place in places.started] == [["request"]] * 2
     assert [place.launch.gpus for place in places.started] == [(2,)] * 2
     assert [place.stops for place in places.started] == [[0.0]] * 2
-    assert workers.place == {"image": "i"}
+    assert workers.place == {"image": "i", "lease": HELD | {"unshared": ANY}}
     workers.close()
     assert places.closed
 
@@ -164,7 +170,7 @@ def test_a_place_that_is_given_up_tells_of_itself(
     workers = session(GivenUp())
     with pytest.raises(ContainerError):
         workers.measure(task(tmp_path), Listener())
-    assert workers.place == {"restarts": ["why"]}
+    assert workers.place == {"restarts": ["why"], "lease": HELD | {"unshared": ANY}}
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,31 @@ def test_what_a_place_could_mend_is_tried_once_more(
     assert places.mended == ["crashed"]
     # Whatever happened, the GPU is free again.
     assert workers.devices.lease(experiment(device="cuda")).numbers == (2,)
+
+
+def test_what_dead_sessions_left_on_a_gpu_is_ended_before_it_is_used(
+    tmp_path: Path, session: Callable[[Places], Workers]
+) -> None:
+    reaped: list[int] = []
+
+    class Containers(Places):
+        def reap(self) -> None:
+            reaped.append(len(places.started))
+            raise ContainerError("no daemon", phase="connect", cause="unknown", fix="")
+
+    places = Places()
+    workers = session(places)
+    workers._runners["containers"] = Containers()
+    folder = LockFolder(tmp_path / "locks")
+    for place in ("containers", "unknown"):
+        want = Want(gpus=("GPU-2",), count=1, host=workers.devices.host)
+        claim = Claim(folder, want, Who(place=place))
+        assert claim.attempt() == ("GPU-2",)
+        # As the system does at its process's death.
+        for handle in (*claim._handles, claim._file):
+            os.close(handle)
+        workers.measure(task(tmp_path), Listener())
+    assert reaped == [0]
 
 
 def test_what_is_prepared_for_a_worker_is_shown(

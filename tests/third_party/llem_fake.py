@@ -200,6 +200,7 @@ class FakeEngine:
             "blob": "x" * int(self._options.get("blob", 0)),
             "word": os.environ.get("LLEM_FAKE_WORD"),
             "nice": os.nice(0),
+            "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
         device = str(self._options.get("computes_on", "cpu"))
         return EngineFacts(vocab_size=256, device=device, details=details)

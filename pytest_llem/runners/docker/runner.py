@@ -132,23 +132,40 @@ class DockerRunner:
             ContainerError: when the daemon doesn't answer.
         """
         if self._devices is None and not self.daemon.local:
-            self._devices = Devices(lambda _: self._gpus_there(launch))
+            self._devices = Devices(
+                find=lambda _: self._gpus_there(launch),
+                host=self.daemon.name,
+                apart="the Docker daemon is on another host, which other clients measure on too",
+            )
         return self._devices
 
     def _gpus_there(self, launch: Launch) -> Found:
         """What a container with all GPUs of another host sees."""
-        try:
+
+        def probed() -> list[str]:
             self.image(launch, Settings.of(launch.settings))
             image = self._images[str(launch.image)]
             seen = probe(self.daemon, image, gpus=True, labels=reaper.labels(self.session))
+            return list(seen.gpus)
+
+        try:
+            uuids = launch.once(f"gpus of {self.daemon.name}", probed)
         except ContainerError as error:
             return Found(reason=error.message)
         return Found(
             gpus=tuple(
                 Gpu(index=index, uuid=uuid, name="", memory_bytes=None, power_limit_w=None)
-                for index, uuid in enumerate(seen.gpus)
+                for index, uuid in enumerate(uuids)
             )
         )
+
+    def reap(self) -> None:
+        """End what dead sessions left running, so that their devices are free.
+
+        Raises:
+            ContainerError: when the daemon doesn't answer.
+        """
+        reaper.sweep(self.daemon)
 
     def mend(self, error: WorkerError) -> bool:
         """Whether a worker that failed may do better in another container, which is started then.
@@ -193,6 +210,8 @@ class DockerRunner:
         """
         name = str(launch.image)
         if name not in self._images:
+            # Another process of the session may be fetching it.
+            launch.once(f"image {name}", lambda: ensure(self.daemon, name, settings.pull).id)
             self._images[name] = ensure(self.daemon, name, settings.pull)
         found = self._images[name]
         return {"image_id": found.id, "image_digest": found.digest}

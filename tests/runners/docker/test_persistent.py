@@ -21,6 +21,7 @@ from pytest_llem.runners.conversation import Listener, Progress
 from pytest_llem.runners.devices import Devices
 from pytest_llem.runners.docker.execed import ExecTransport
 from pytest_llem.runners.docker.runner import DockerRunner
+from pytest_llem.runners.lock_folder import LockFolder
 from pytest_llem.runners.workers import Task, Workers
 from tests.builders import DIGEST, experiment
 from tests.rig.docker.daemon import Daemon
@@ -71,7 +72,7 @@ class Session:
         self.runner = DockerRunner({"DOCKER_HOST": daemon.url}, kept_s=4.0)
         self.workers = Workers(
             HostMeters(folder / "meters"),
-            Devices(lambda _: Found(gpus=(board,)), folder / "locks"),
+            Devices(find=lambda _: Found(gpus=(board,)), folder=LockFolder(folder / "locks")),
             _runners={"docker": self.runner},
         )
         self.count = 0
