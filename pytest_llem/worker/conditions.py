@@ -176,6 +176,7 @@ class Conditions(Surroundings):
         if self._engine is not None:
             seat = f"unchecked: {self._seat}" if self._seat else "checked"
         reasons = sorted({self._before.reason, self._after.reason} - {""})
+        seat = f"unchecked: {self._seat}" if self._seat else "checked"
         return {
             "driver": self._before.driver or self._after.driver,
             "before": [to_dict(state) for state in self._before.gpus],
@@ -185,6 +186,7 @@ class Conditions(Surroundings):
             "seat": seat,
             "unchecked": f"processes on the GPUs: {self._hidden}" if self._hidden else None,
             "reason": "; ".join(reasons) or None,
+            "seat": None if self._engine is None else seat,
         }
 
     def _warnings(self, window: Window, samples: Sequence[Sample]) -> Iterator[str]:

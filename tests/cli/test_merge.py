@@ -89,7 +89,13 @@ class Shards:
                 limits=tuple(limits),
             )
             gates.append(gate)
-        environment = {"python": "3.11", "system": name}
+        environment = {
+            "pytest_llem": "1",
+            "python": "3.11",
+            "system": name,
+            "git": None,
+            "carbon": None,
+        }
         data = document(
             Collected(outcomes, gates),
             session=f"session-{name}",
@@ -134,7 +140,7 @@ def test_cycles_of_equal_testbeds_are_joined_and_judged_again(
     assert (gate["outcome"], gate["cycles"]) == ("passed", 5)
     assert "(median of 5" in gate["verdicts"][0]["reason"]
     assert [one["session"] for one in found["merged_from"]] == ["session-a", "session-b"]
-    assert found["environment"] == {"python": "3.11", "system": None}
+    assert (found["environment"]["python"], found["environment"]["system"]) == ("3.11", None)
     assert found["measurements"][0]["raw"] == "session-a/raw/a1.jsonl"
     printed = capsys.readouterr().out
     assert "joined: 5 cycles of 2 sessions: a\nreport: all.json\n" in printed
