@@ -55,7 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def _series(report: Report, options: argparse.Namespace) -> dict[str, raw.Series]:
     near = options.report.resolve().parent
     around = [options.results] if options.results else [near, near.parent, Path()]
-    folder = raw.find(report.session, around)
-    if folder is None and options.results:
+    wanted = html_report.wanted(report)
+    found = raw.read_all(wanted, raw.folders(report.session, around))
+    if options.results and not found and any(outcome.raw for outcome in wanted.values()):
         raise ResultsError(f"{options.results}: no results of session {report.session} are there")
-    return {} if folder is None else raw.read_all(html_report.wanted(report), folder)
+    return found

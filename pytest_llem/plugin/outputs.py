@@ -101,7 +101,7 @@ class Outputs:
             # The names of side files are paths too: they are read by the names they have.
             report = _late("html_report")
             wanted = report.wanted(from_document(document))
-            series = raw.read_all(wanted, results_folder(self._config))
+            series = raw.read_all(wanted, [results_folder(self._config)])
             files.write(path, report.page(from_document(shown), series))
         elif name == "llem_markdown":
             _write_markdown(path, from_document(shown))

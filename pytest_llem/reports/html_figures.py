@@ -72,8 +72,9 @@ def _points(view: View) -> Iterator[front.Point]:
     series = list(dict.fromkeys(row.backend for row in view.rows))
     for row in view.rows:
         rate, energy = row.median(_RATE), row.median(_ENERGY)
-        if rate is not None and energy is not None:
-            summary = row.report.statistics[_ENERGY]
+        summary = row.report.statistics.get(_ENERGY)
+        # What several measurements drew together is nobody's own.
+        if rate is not None and energy is not None and summary and summary.quality != "shared":
             several = summary.n > 1
             yield front.Point(
                 key=row.key,

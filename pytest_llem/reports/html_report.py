@@ -151,7 +151,8 @@ def _tiles(view: View, shown: Sequence[columns.Column]) -> Iterator[_Tile]:
         what, sign = _BEST[column.title]
         values = {key: cell for key, cell in column.cells.items() if cell.value is not None}
         # An estimate is never the best of those that were measured.
-        measured = [key for key, cell in values.items() if cell.mark != MARKS["estimated"][0]]
+        guessed = {MARKS["estimated"][0], MARKS["shared"][0]}
+        measured = [key for key, cell in values.items() if cell.mark not in guessed]
         if keys := measured or list(values):
             best = min(keys, key=lambda key: sign * (values[key].value or 0.0))
             row = next(row for row in view.rows if row.key == best)

@@ -118,8 +118,10 @@ def facts(view: View) -> list[tuple[str, str]]:
     found += [(name, values) for name, own in versions.items() if (values := _distinct(own))]
     found += [("container image", values) for values in [_distinct(_images(view))] if values]
     for name in ("pytest_llem", "python", "system"):
-        if name in environment:
+        if environment.get(name) is not None:
             found.append((f"{name.replace('_', '-')} (host)", str(environment[name])))
+    if sessions := [merged.session for merged in view.report.merged_from]:
+        found.append(("merged of the sessions", ", ".join(sessions)))
     if git := environment.get("git"):
         dirty = ", with changes that aren't committed" if git.get("dirty") else ""
         found.append(("git commit", f"{str(git.get('commit'))[:12]}{dirty}"))

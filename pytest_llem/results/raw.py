@@ -11,7 +11,7 @@ from typing import Any
 from pytest_llem.records import Measurement
 from pytest_llem.results.outcome import Outcome
 
-__all__ = ["Series", "find", "read", "read_all"]
+__all__ = ["Series", "folders", "read", "read_all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +40,15 @@ class Series:
         return tuple(found)
 
 
-def find(session: str, around: Sequence[Path]) -> Path | None:
-    """The directory of a session's results; None where it isn't near.
+def folders(session: str, around: Sequence[Path]) -> list[Path]:
+    """Where the side files of a report may be: what its outcomes name is relative to one of these.
 
     Args:
-        session: its name.
-        around: folders that may be it, hold it, or hold the results of all sessions.
+        session: name of the report's session; of a merged report that of none.
+        around: folders that are that session's, hold it, or hold the results of all sessions.
     """
-    for folder in around:
-        for place in (folder / session, folder / "results" / session, folder):
-            if (place / "raw").is_dir() and (place != folder or folder.name == session):
-                return place
-    return None
+    bases = [place for folder in around for place in (folder, folder / "results")]
+    return [place for base in bases for place in (base / session, base)]
 
 
 def read(path: Path, measurement: Measurement) -> Series | None:
@@ -77,17 +74,19 @@ def read(path: Path, measurement: Measurement) -> Series | None:
         return None
 
 
-def read_all(outcomes: Mapping[str, Outcome], folder: Path) -> dict[str, Series]:
+def read_all(outcomes: Mapping[str, Outcome], places: Sequence[Path]) -> dict[str, Series]:
     """The series of some measurements, by the same keys, as far as they are there.
 
     Args:
-        outcomes: of a session.
-        folder: of the session's results.
+        outcomes: of a report.
+        places: that their side files may be in; the first that has one counts.
     """
     found = {}
     for key, outcome in outcomes.items():
         if outcome.raw and outcome.measurement:
-            series = read(folder / outcome.raw, outcome.measurement)
+            paths = [place / outcome.raw for place in places]
+            path = next((path for path in paths if path.is_file()), None)
+            series = None if path is None else read(path, outcome.measurement)
             if series is not None:
                 found[key] = series
     return found

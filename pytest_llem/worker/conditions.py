@@ -172,9 +172,6 @@ class Conditions(Surroundings):
         return power_trace.summary(samples, self._gpus, self._trace.sources, reason)
 
     def _conditions(self) -> dict[str, Any]:
-        seat = None
-        if self._engine is not None:
-            seat = f"unchecked: {self._seat}" if self._seat else "checked"
         reasons = sorted({self._before.reason, self._after.reason} - {""})
         seat = f"unchecked: {self._seat}" if self._seat else "checked"
         return {
@@ -183,7 +180,6 @@ class Conditions(Surroundings):
             "after": [to_dict(state) for state in self._after.gpus],
             "waited_s": self._wait.waited_s,
             "trace_cpu_s": self._cpu_s,
-            "seat": seat,
             "unchecked": f"processes on the GPUs: {self._hidden}" if self._hidden else None,
             "reason": "; ".join(reasons) or None,
             "seat": None if self._engine is None else seat,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llem.results.raw import Series, find, read, read_all
+from pytest_llem.results.raw import Series, folders, read, read_all
 from pytest_llem.traffic import Traffic
 from tests.builders import measurement, outcome, window
 
@@ -72,17 +72,21 @@ def test_what_can_not_be_read_costs_nothing_but_itself(tmp_path: Path, text: str
     assert read(tmp_path / "gone.jsonl", measurement()) is None
 
 
-def test_the_series_of_some_outcomes(tmp_path: Path) -> None:
-    written(tmp_path, REQUESTS)
-    kept = outcome(raw="a.jsonl")
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("s1", "raw/a.jsonl"),
+        ("results/s1", "raw/a.jsonl"),
+        (".", "raw/a.jsonl"),
+        # In a merged report the name begins with that of the session's directory.
+        ("results/s2", "s2/raw/a.jsonl"),
+    ],
+)
+def test_side_files_are_found_near(tmp_path: Path, place: str, name: str) -> None:
+    (tmp_path / "near" / place / "raw").mkdir(parents=True)
+    written(tmp_path / "near" / place / "raw", REQUESTS)
+    kept = outcome(raw=name)
     outcomes = {"x": kept, "y": outcome(), "z": dataclasses.replace(kept, raw="gone.jsonl")}
-    assert read_all(outcomes, tmp_path).keys() == {"x"}
-
-
-@pytest.mark.parametrize("place", ["s1", "results/s1", "."])
-def test_the_directory_of_a_session_is_found_near(tmp_path: Path, place: str) -> None:
-    (tmp_path / "base" / place / "raw").mkdir(parents=True)
-    base = tmp_path / "base"
-    session = "base" if place == "." else "s1"
-    assert find(session, [tmp_path / "elsewhere", base]) == (base / place).resolve()
-    assert find("s2", [base]) is None
+    around = [tmp_path / "elsewhere", tmp_path / "near"]
+    assert read_all(outcomes, folders("s1", around)).keys() == {"x"}
+    assert read_all(outcomes, folders("s1", around[:1])) == {}
