@@ -39,22 +39,6 @@ WORDS: Mapping[str, str] = {
     "Report.gates": "[verdicts](#gates)",
     "Report.redacted": "whether names of hosts and users, and paths, were left out",
     "Report.extra": "what [hooks](#hooks) of yours added",
-    "Report.merged_from": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged)"
-    " report what each session says of itself; empty in a session's own",
-    "MergedFrom.session": "name of its directory",
-    "MergedFrom.exit_status": "that its report has",
-    "MergedFrom.environment": "of its host; what the report's own doesn't say alike for all is null"
-    " there",
-    "Outcome.resumed": "the session that measured it, where that was an earlier one that this one"
-    " [goes on with](resume.md); null for this one",
-    "Outcome.session": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged) report"
-    " the session that it was made in; null in a session's own",
-    "GateReport.limits": "what was judged",
-    "Limit.metric": "which metric",
-    "Limit.least": "least median; null for none",
-    "Limit.most": "greatest median; null for none",
-    "Limit.regression": "how much worse than references it may be: 0.05 for 5 %; null for any",
-    "Limit.where": "`file:line` of the study; empty where an option asked",
     "Environment.pytest_llem": "version of pytest-llem",
     "Environment.python": "version of Python that ran pytest",
     "Environment.system": "operating system",
