@@ -235,6 +235,8 @@ class Reporting:
             self._said.append(f"none of the {len(wanted)} measurements was made")
             if session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if session.exitstatus == pytest.ExitCode.INTERRUPTED and self._outcomes:
+            self._said.append("cut short: --llem-resume goes on with what wasn't measured")
         if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
             # Not even where each of the failures was made light of.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -109,8 +109,11 @@ class Run:
 
     def keep(self, path: Path, outcome: Outcome) -> None:
         """Remember an outcome for the gate of its experiment."""
-        key = (path, outcome.experiment, outcome.arm)
-        self.outcomes.setdefault(key, {})[outcome.cycle] = outcome
+        self.known(path, outcome.experiment, outcome.arm)[outcome.cycle] = outcome
+
+    def known(self, path: Path, experiment: str, arm: Arm | None) -> dict[int, Outcome]:
+        """What became of an experiment's cycles, as far as this process knows."""
+        return self.outcomes.setdefault((path, experiment, arm), {})
 
     def note(self, outcome: Outcome) -> None:
         """Tell a gate in another process of what didn't get as far as the journal."""

@@ -84,6 +84,10 @@ def run_gate(item: GateItem) -> None:
         selected = {arm: [cycle for cycle, of in node.turns() if of == arm] for arm in node.arms}
         for cycle, arm in node.turns():
             _measure(item, cycle, arm)
+    this = run.of(item.config)
+    for (cycle, arm), found in node.taken.items():
+        # Known before another process has taken it over.
+        this.known(node.study.path, node.name, arm).setdefault(cycle, found.outcome)
     chosen = Selection(study=node.study, planned=node.planned, file=node.shown, cycles=selected)
     result = GateResult(
         study=node.study.name,
@@ -91,7 +95,7 @@ def run_gate(item: GateItem) -> None:
         node=item.nodeid,
         experiment=node.name,
         cycles=len({cycle for cycles in selected.values() for cycle in cycles}),
-        verdicts=judge(run.of(item.config), chosen),
+        verdicts=judge(this, chosen),
         limits=node.planned.limits,
     )
     item.results["gate"] = to_dict(result)

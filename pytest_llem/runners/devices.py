@@ -224,7 +224,8 @@ class Devices:
                     tell(_awaited(want, gpus, claim.behind), waited_s)
                 pause_s = _AGAIN_S if waited_s < 10 * _RARELY_S else _RARELY_S
                 # What the session itself measures will end; nobody waits for it in vain.
-                own = claim.behind and all(t.who.session == self.session for t in claim.behind)
+                whose = {ticket.who.session for ticket in claim.behind}
+                own = self.session and whose == {self.session}
                 others_s += 0.0 if own else pause_s
                 self._check(others_s, want, gpus, claim.behind)
                 time.sleep(pause_s)

@@ -56,12 +56,6 @@ def files(tmp_path: Path) -> Path:
     (folder / "benchmarks").mkdir(parents=True)
     for name in ("ci", "gpu"):
         (folder / "benchmarks" / f"{name}.study.yaml").write_text(STUDY)
-    (folder / "conftest.py").write_text("""
-def pytest_addoption(parser):
-    parser.addoption("--llem-markdown")
-def pytest_sessionfinish(session):
-    open("summary.md", "w").write("peak_memory_bytes")
-""")  # TEMP
     return folder
 
 
@@ -121,7 +115,7 @@ def test_speed_on_github(runner: Runner, files: Path, monkeypatch: pytest.Monkey
     assert second.failed == ["Measure"]
     check_slower(second, "1.00 MB (median of 2 references)")
     assert "::error file=benchmarks/ci.study.yaml,line=1,title=gate of ci failed::" in second.output
-    assert "peak_memory_bytes" in second.summary
+    assert "peak_memory_bytes: 1.10 MB, 10.0 % worse than" in second.summary
     assert list(second.artefacts) == ["measured"]
     report = json.loads((second.artefacts["measured"] / "report.json").read_text())
     assert report["exit_status"] == 1

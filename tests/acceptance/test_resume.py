@@ -229,9 +229,16 @@ def test_a_session_that_cannot_be_resumed_ends_the_run_before_it_begins(
     assert resuming.made() == []
 
 
-def test_the_plan_leaves_out_what_is_taken_over(resuming: Resuming) -> None:
+def test_what_is_left_of_an_interrupted_session_is_planned(
+    resuming: Resuming, monkeypatch: pytest.MonkeyPatch
+) -> None:
     resuming.study(TWO)
-    resuming.cut_short(after=3)
+    monkeypatch.setenv("DIE_HOW", "politely")
+    monkeypatch.setenv("DIE_AFTER", "3")
+    result = resuming.run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["cut short: --llem-resume goes on with what wasn't measured"])
+    monkeypatch.delenv("DIE_AFTER")
     resuming.made()
     result = resuming.run("--llem-resume", "--llem-plan")
     result.stdout.fnmatch_lines(
