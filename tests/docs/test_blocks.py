@@ -275,8 +275,11 @@ _DIGITS = re.compile(r"\b[0-9a-f]{4}\b|\d{8}T\d{6}Z")
 
 
 def shape(line: str) -> str:
-    """A line without what differs from run to run: figures, times, and how wide columns are."""
-    line = _NUMBER.sub("#", _DIGITS.sub("#", line))
+    """A line without what differs from run to run: figures, times, and how wide columns are.
+
+    So does which figure is the best, and a single cycle has no interval.
+    """
+    line = re.sub(r"±|# %|\*", " ", _NUMBER.sub("#", _DIGITS.sub("#", line)))
     return re.sub(r"[-=_]{3,}|\.{2,}|\s+", " ", line).strip()
 
 
