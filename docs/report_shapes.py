@@ -25,7 +25,7 @@ class Git(TypedDict):
 
 
 class Environment(TypedDict):
-    """The host and what measured there; null where merged sessions differ."""
+    """The host and what measured there; of a merged report null where sessions differ."""
 
     pytest_llem: str | None
     python: str | None
@@ -151,9 +151,9 @@ class Conditions(TypedDict):
     after: tuple[GpuState, ...]
     waited_s: float
     trace_cpu_s: float | None
+    seat: str | None
     unchecked: str | None
     reason: str | None
-    seat: str | None
 
 
 class Nothing(TypedDict):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from docs import report_shapes
 from docs.report_schema import fields, kinds, meaning
 from pytest_llem import records, traffic
-from pytest_llem.demands import RunnerSpec
+from pytest_llem.demands import Limit, RunnerSpec
 from pytest_llem.meters.gpu_state import GpuProcess, GpuState
 from pytest_llem.reports import document
 from pytest_llem.results.outcome import Outcome
@@ -25,6 +25,7 @@ _HOMES = {
     "ExperimentReport": "experiments",
     "SkippedPoint": "skipped-points",
     "GateReport": "gates",
+    "MergedFrom": "merged-sessions",
     "GpuState": "state-of-a-gpu",
     "Idle": "idle-power",
     "TraceSummary": "power-trace",
@@ -61,7 +62,7 @@ def _class(name: str) -> type:
         **vars(traffic),
         **vars(document),
         **vars(report_shapes),
-        **{cls.__name__: cls for cls in (RunnerSpec, GpuState, GpuProcess, Outcome)},
+        **{cls.__name__: cls for cls in (Limit, RunnerSpec, GpuState, GpuProcess, Outcome)},
     }
     found: type = own[name]
     return found
@@ -110,6 +111,7 @@ _ANCHORS = frozenset(_HOMES.values()) | {
     "conditions",
     "summary",
     "comparison",
+    "limit",
     "verdict",
     "failure",
     "subject",

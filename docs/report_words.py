@@ -34,27 +34,18 @@ WORDS: Mapping[str, str] = {
     "Report.measurements": "an [outcome](#outcome) for each measurement, in the order they ended;"
     " of a cycle that was run again there are several, and the last counts",
     "Report.experiments": "[statistics](#experiments) over the cycles",
-    "Report.notices": "what was said about runners, settings and order",
+    "Report.notices": "what was said about runners, settings, order, and what was"
+    " [resumed](resume.md)",
     "Report.skipped_points": "[points of grids](#skipped-points) that could not be measured",
     "Report.gates": "[verdicts](#gates)",
+    "Report.merged_from": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged)"
+    " report `session`, `exit_status` and `environment` of each session; in a session's own empty."
+    " What `environment` above doesn't say alike for all is null there",
+    "MergedFrom.session": "name of the session",
+    "MergedFrom.exit_status": "of its pytest",
+    "MergedFrom.environment": "its host",
     "Report.redacted": "whether names of hosts and users, and paths, were left out",
     "Report.extra": "what [hooks](#hooks) of yours added",
-    "Report.merged_from": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged)"
-    " report what each session says of itself; empty in a session's own",
-    "MergedFrom.session": "name of its directory",
-    "MergedFrom.exit_status": "that its report has",
-    "MergedFrom.environment": "of its host; what the report's own doesn't say alike for all is null"
-    " there",
-    "Outcome.resumed": "the session that measured it, where that was an earlier one that this one"
-    " [goes on with](resume.md); null for this one",
-    "Outcome.session": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged) report"
-    " the session that it was made in; null in a session's own",
-    "GateReport.limits": "what was judged",
-    "Limit.metric": "which metric",
-    "Limit.least": "least median; null for none",
-    "Limit.most": "greatest median; null for none",
-    "Limit.regression": "how much worse than references it may be: 0.05 for 5 %; null for any",
-    "Limit.where": "`file:line` of the study; empty where an option asked",
     "Environment.pytest_llem": "version of pytest-llem",
     "Environment.python": "version of Python that ran pytest",
     "Environment.system": "operating system",
@@ -86,7 +77,10 @@ WORDS: Mapping[str, str] = {
     " isn't here",
     "Outcome.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session) `base` or"
     " `head`; null elsewhere",
+    "Outcome.session": "in a [merged](scale.md#one-pytest-per-host-and-their-reports-merged) report"
+    " the session that it was made in; null in a session's own",
     "Outcome.skip_wanted": "skipped because a fixture or a marker of the user said so",
+    "Outcome.resumed": "the [earlier session](resume.md) that measured it; null where this one did",
     "RunnerSpec.mode": "`local`, `docker` or another runner's name",
     "RunnerSpec.argument": "what stood behind its name and a colon",
     "RunnerSpec.image": "of a container",
@@ -279,6 +273,8 @@ WORDS: Mapping[str, str] = {
     "GpuProcess.pid": "its id",
     "GpuProcess.memory_bytes": "its memory; null where NVML doesn't tell",
     # --- what follows from it --------------------------------------------------------------
+    "ExperimentReport.experiment": "name of the experiment; of cycles on several testbeds each has"
+    " an entry of its own, with the difference behind its name",
     "ExperimentReport.arm": "of an [A/B comparison](compare.md#ab-base-and-head-in-one-session):"
     " `base` or `head`, a row for each",
     "ExperimentReport.config": "its [fields](reference.md#fields-of-an-experiment), defaults"
@@ -301,6 +297,12 @@ WORDS: Mapping[str, str] = {
     "Summary.high": "its upper end",
     "Summary.confidence": "probability that the median lies in it",
     "GateReport.cycles": "cycles that were judged",
+    "GateReport.limits": "what was judged",
+    "Limit.metric": "which metric",
+    "Limit.least": "at least; null for no such limit, as the next two",
+    "Limit.most": "at most",
+    "Limit.regression": "how much worse than the reference it may be, relative",
+    "Limit.where": "`file:line` of the study; empty where an option asked",
     "GateReport.verdicts": "one for each limit",
     "GateReport.outcome": "`passed`, `failed` or `skipped`",
     "Verdict.metric": "which metric; `cycles` for a verdict on the cycles as such",

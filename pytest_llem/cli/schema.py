@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from typing import Any
 
 from pytest_llem.reports.document import SCHEMA
-from pytest_llem.study import json_schema
 
 __all__ = ["add_command", "run"]
 
@@ -26,6 +26,10 @@ def add_command(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print it."""
-    text = SCHEMA.read_text(encoding="utf-8") if options.of == "report" else json_schema.text()
+    if options.of == "report":
+        text = SCHEMA.read_text(encoding="utf-8")
+    else:
+        # It takes pydantic, which the other commands do without.
+        text = importlib.import_module("pytest_llem.study.json_schema").text()
     sys.stdout.write(f"{text.rstrip()}\n")
     return 0

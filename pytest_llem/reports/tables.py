@@ -133,13 +133,16 @@ def _shown(cell: Cell) -> Cell:
 def _last(reports: Sequence[Report]) -> Iterator[tuple[Report, Outcome]]:
     """The last try of each cycle, in the order of the first ones."""
     for report in reports:
-        found = {(o.study, o.file, o.experiment, o.arm, o.cycle): o for o in report.measurements}
+        found = {
+            (o.session, o.study, o.file, o.experiment, o.arm, o.cycle): o
+            for o in report.measurements
+        }
         yield from ((report, outcome) for outcome in found.values())
 
 
 def _whose(report: Report, outcome: Outcome) -> _Row:
     return {
-        "session": report.session,
+        "session": outcome.session or report.session,
         "study": outcome.study,
         "file": outcome.file,
         "experiment": outcome.experiment,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.conftest import addopts
+from tests.acceptance.template import Template
 
-__all__ = ["Done", "Server", "Shell", "commands"]
+__all__ = ["Done", "Shell", "commands"]
 
 TESTS = Path(__file__).parents[1]
 STAND_INS = TESTS / "third_party_stand_ins"
@@ -32,37 +32,18 @@ class Done:
         return f"$ {self.command}\n{self.output}(exit status {self.status})"
 
 
-class Server:
-    """One process for many commands: see :mod:`tests.docs.server`."""
-
-    def __init__(self) -> None:
-        program = [sys.executable, str(Path(__file__).with_name("server.py"))]
-        self._process = subprocess.Popen(
-            program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
-
-    def run(self, command: list[str], folder: Path, environ: dict[str, str], out: Path) -> int:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        asked = {"command": command, "folder": str(folder), "environ": environ, "out": str(out)}
-        self._process.stdin.write(json.dumps(asked) + "\n")
-        return int(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
-
-
 class Shell:
-    """A terminal in a folder."""
+    """A terminal in a folder, which must be the current one."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
-        self._server = server
+    def __init__(self, template: Template, folder: Path) -> None:
+        self._template = template
         self.folder = folder
         path = os.pathsep.join(map(str, (folder, STAND_INS)))
         self.environ = {
             **os.environ,
             "PYTHONPATH": path,
-            "PYTEST_ADDOPTS": addopts(),
+            # Once is enough to see that a command works; one that asks for more gets it.
+            "PYTEST_ADDOPTS": f"{addopts()} --llem-cycles=1",
             "LLEM_LOCK_DIR": str(folder / ".locks"),
             "HF_HUB_OFFLINE": "1",
             "COLUMNS": "80",
@@ -81,29 +62,24 @@ class Shell:
         out.unlink(missing_ok=True)
         words = shlex.split(command, comments=True)
         where = words.index(">") if ">" in words else len(words)
-        own = _own(words[:where])
-        if own is not None:
-            status = self._server.run(own, self.folder, self.environ, out)
+        pytests = words[:1] == ["pytest"]
+        if pytests:
+            status = self._template.run(words[1:where], out, out, self.environ)
         else:
             with out.open("w") as file:
                 status = subprocess.run(
-                    ["bash", "-c", command], cwd=self.folder, env=self.environ, stdout=file,
-                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                ).returncode  # fmt: skip
+                    ["bash", "-c", command],
+                    cwd=self.folder,
+                    env=self.environ,
+                    stdin=subprocess.DEVNULL,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                ).returncode
         output = out.read_text(errors="replace")
-        if own is not None and where < len(words):
+        if pytests and where < len(words):
             (self.folder / words[where + 1]).write_text(output)
             output = ""
         return Done(command, status, output)
-
-
-def _own(words: list[str]) -> list[str] | None:
-    """The command for the server, if it is one for it."""
-    if words[:1] == ["pytest"]:
-        return words
-    if words[:3] == ["python", "-m", "pytest_llem"]:
-        return words[2:]
-    return None
 
 
 def commands(text: str, *, but: Callable[[str], bool]) -> Iterator[str]:

@@ -15,7 +15,8 @@ import yaml
 
 from pytest_llem.extensions import WELL_KNOWN
 from pytest_llem.study import user_config
-from tests.docs.shell import Done, Server, Shell, commands
+from tests.acceptance.template import Template
+from tests.docs.shell import Done, Shell, commands
 from tests.documents import CODE, EXAMPLES, LANGUAGES, PAGES, ROOT, Block, blocks, written
 
 if sys.version_info >= (3, 11):
@@ -39,14 +40,35 @@ def by_ci(line: str) -> bool:
 ELSEWHERE = {
     "#!/bin/sh\n# bisect.sh": "tests/acceptance/test_bisect.py",
     "python -m venv ../base": "tests/acceptance/test_bisect.py",
+    **dict.fromkeys(
+        (
+            "pytest -n 8 ",
+            "pytest -d -o testpaths",
+            "python -m pytest_llem merge reports/",
+            "#!/bin/bash\n# llem.sbatch",
+            "# The second job runs",
+            "apiVersion: batch/v1\nkind: Job",
+            "kubectl apply",
+        ),
+        "tests/acceptance/test_scale_docs.py",
+    ),
+    "name: speed\n": "tests/acceptance/test_ci.py",
+    "name: energy\n": "tests/acceptance/test_ci.py",
+    "stages: [benchmarks]\n": "tests/acceptance/test_ci.py",
 }
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.close()
+def template() -> Iterator[Template]:
+    template = Template()
+    yield template
+    template.close()
+
+
+@pytest.fixture
+def shell(template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    return Shell(template, tmp_path)
 
 
 # --- all of them ---------------------------------------------------------------------------
@@ -79,8 +101,10 @@ def test_what_ci_runs_is_what_the_readme_says() -> None:
 
 def test_blocks_that_are_run_elsewhere_are_there_and_run() -> None:
     for beginning, path in ELSEWHERE.items():
-        (block,) = (block for block in CODE_BLOCKS if block.text.startswith(beginning))
-        assert Path(block.page).name in (ROOT / path).read_text(encoding="utf-8")
+        found = [block for block in CODE_BLOCKS if block.text.startswith(beginning)]
+        assert found, beginning
+        text = (ROOT / path).read_text(encoding="utf-8")
+        assert all(Path(block.page).name in text for block in found)
 
 
 # --- studies -------------------------------------------------------------------------------
@@ -90,7 +114,7 @@ IN_LITTLE_TIME = {"idle": "none", "worker": "forked"}
 ENGINE = re.compile(r"(?<!-)\b(pytorch|tensorrt|vllm)\b")
 
 
-def test_every_study_is_measured(tmp_path: Path, server: Server) -> None:
+def test_every_study_is_measured(tmp_path: Path, shell: Shell) -> None:
     studies = [study for study in written() if study.skip is None]
     for study in studies:
         folder = tmp_path / "studies" / str(study)
@@ -102,7 +126,7 @@ def test_every_study_is_measured(tmp_path: Path, server: Server) -> None:
         hurried(path)
     local = [f"--llem-runner quick_{backend}=local" for backend in WELL_KNOWN]
     options = ("--llem-cycles=1", "--llem-gaps=none", "--llem-warmup=none", "--llem-json=out.json")
-    done = Shell(server, tmp_path).run(f"pytest studies {' '.join([*local, *options])}")
+    done = shell.run(f"pytest studies {' '.join([*local, *options])}")
     assert done.status == 0, done
     report = json.loads((tmp_path / "out.json").read_text())
     seen = {outcome["file"] for outcome in report["measurements"] if outcome["measurement"]}
@@ -136,9 +160,12 @@ def test_files_of_settings_are_taken_whole(tmp_path: Path) -> None:
         assert user_config.load(path, path.name, WELL_KNOWN, []).problems == (), block
 
 
-@pytest.mark.parametrize("block", [b for b in CODE_BLOCKS if b.language == "yaml"], ids=str)
-def test_yaml_is_yaml(block: Block) -> None:
-    assert isinstance(yaml.safe_load(block.text), dict)
+def test_every_block_of_yaml_is_a_study_a_file_or_run_elsewhere() -> None:
+    studies = {study.text for study in written()}
+    for block in CODE_BLOCKS:
+        if block.language == "yaml" and block.text not in studies and block.name is None:
+            assert block.text.startswith(tuple(ELSEWHERE)), block
+            assert isinstance(yaml.safe_load(block.text), dict), block
 
 
 # --- commands and programs -----------------------------------------------------------------
@@ -154,11 +181,10 @@ RUN = [page for page in PAGES if any(map(runnable, BLOCKS[page]))]
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_commands_and_programs_of_a_page_work(page: Path, tmp_path: Path, server: Server) -> None:
+def test_commands_and_programs_of_a_page_work(page: Path, tmp_path: Path, shell: Shell) -> None:
     # Whose own project it is begins with nothing.
     if not any("pytest_llem init" in block.text for block in BLOCKS[page]):
         project(tmp_path)
-    shell = Shell(server, tmp_path)
     tried, last = True, None
     for block in BLOCKS[page]:
         if block.language == "sh" and runnable(block):
@@ -167,6 +193,8 @@ def test_commands_and_programs_of_a_page_work(page: Path, tmp_path: Path, server
             printed = following.text if following and following.follows == "sh" else ""
             found = list(commands(block.text, but=by_ci))
             for command in found:
+                if SESSION in command:
+                    command = command.replace(SESSION, latest(tmp_path))
                 last = shell.run(quick(command) if command.startswith("pytest ") else command)
                 if "pytest_llem init" in command:
                     for path in tmp_path.rglob("*.study.yaml"):
@@ -183,11 +211,21 @@ def test_commands_and_programs_of_a_page_work(page: Path, tmp_path: Path, server
         assert done.status == 0, done
 
 
+SESSION = "20261122T101010Z-4a6d"
+"""The session that docs/resume.md goes on with."""
+
+
+def latest(folder: Path) -> str:
+    return max(path.name for path in (folder / "results").glob("2*"))
+
+
 def project(folder: Path) -> None:
     """What the documents speak of: the studies that come with this project."""
-    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")
+    # Those for GPUs are skipped everywhere, and asked for their GPUs each time.
+    no_gpus = shutil.ignore_patterns("gpu")
+    shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=no_gpus)
     shutil.copytree(EXAMPLES, folder / "docs" / "examples")
-    for path in folder.rglob("*.study.yaml"):
+    for path in [*(folder / "benchmarks").rglob("*.yaml"), *(folder / "docs").rglob("*.yaml")]:
         hurried(path)
 
 
@@ -237,9 +275,12 @@ _DIGITS = re.compile(r"\b[0-9a-f]{4}\b|\d{8}T\d{6}Z")
 
 
 def shape(line: str) -> str:
-    """A line without what differs from run to run: figures, times, and how wide columns are."""
-    line = _NUMBER.sub("#", _DIGITS.sub("#", line))
-    return re.sub(r"[-=_]{3,}|\s+", " ", line).strip()
+    """A line without what differs from run to run: figures, times, and how wide columns are.
+
+    So does which figure is the best, and a single cycle has no interval.
+    """
+    line = re.sub(r"±|# %|\*", " ", _NUMBER.sub("#", _DIGITS.sub("#", line)))
+    return re.sub(r"[-=_]{3,}|\.{2,}|\s+", " ", line).strip()
 
 
 def compare(block: Block, done: Done) -> None:
