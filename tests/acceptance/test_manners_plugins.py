@@ -238,7 +238,7 @@ def test_json_report_has_the_figures_of_each_test(
     project.study("id: beta\nfake: {raise_in: run}\n", name="t.study.yaml")
     command = ("benchmarks", "--json-report", "--json-report-file=tests.json", *options)
     project.run(*command, "--llem-cycles=1").assert_outcomes(passed=1, failed=2)
-    report = project.report("tests.json")
+    report = json.loads((project.pytester.path / "tests.json").read_text())
     tests = {test["nodeid"].partition("::")[2]: test for test in report["tests"]}
     cycle, gate = tests["alpha::c1"]["metadata"], tests["alpha::gate"]["metadata"]
     assert (
