@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_llem.cli import compare, doctor, export, init, merge, schema
+from pytest_llem.cli import compare, doctor, export, init, merge, report, schema
 from pytest_llem.errors import LlemError
 
 __all__ = ["commands", "main"]
@@ -20,6 +20,7 @@ def commands(parser: argparse.ArgumentParser) -> argparse._SubParsersAction[Any]
     init.add_command(commands)
     doctor.add_command(commands)
     compare.add_command(commands)
+    report.add_command(commands)
     export.add_command(commands)
     merge.add_command(commands)
     schema.add_command(commands)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["METRICS", "PERCENTILES", "Metric", "show"]
+__all__ = ["METRICS", "PERCENTILES", "Metric", "digits", "scale", "show"]
 
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 """Suffix of a latency metric to the fraction of values at or below it."""
@@ -85,6 +85,7 @@ _PREFIXES = (
     *((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")),
     *((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")),
 )
+_PREFIXED = frozenset({"J", "W", "s", "bytes", "g", ""})
 
 
 def show(value: float, unit: str) -> str:
@@ -94,22 +95,29 @@ def show(value: float, unit: str) -> str:
     seconds: nobody reads kiloseconds. A cost has the currency of the price, which nobody names.
     """
     if unit == "currency":
-        return _digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+        return digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
     if unit == "°C":
-        return f"{_digits(value)} °C"
+        return f"{digits(value)} °C"
     if unit.startswith("1/"):
-        shown = _digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+        shown = digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
         return f"{shown}{unit[1:]}"
+    factor, scaled = scale(value, unit)
+    return f"{digits(value / factor)} {scaled}"
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """What to divide a value by for reading, and the unit that it then has: (0.001, ``mJ``).
+
+    Only for units that take a prefix; others, and 0, stay as they are.
+    """
     size = abs(value)
     factor, prefix = next((row for row in _PREFIXES if size >= row[0] * 0.9995), _PREFIXES[-1])
-    if size == 0:
+    if size == 0 or (unit == "s" and size >= 1) or unit not in _PREFIXED:
         factor, prefix = 1.0, ""
-    if unit == "s" and size >= 1:
-        factor, prefix = 1.0, ""
-    return f"{_digits(value / factor)} {prefix}{'B' if unit == 'bytes' else unit}"
+    return factor, f"{prefix}{'B' if unit == 'bytes' else unit}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Three significant digits, never in exponent form."""
     decimals = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
     return f"{value:,.{decimals}f}"

@@ -110,7 +110,7 @@ def unmeasured(reason: str) -> Figure:
 def measurement(
     *, metrics: Mapping[str, float | Figure] | None = None, **fields: Any
 ) -> Measurement:
-    """A measurement whose metrics are all 1 but for those given."""
+    """A measurement whose metrics are all 1, but for those given, and carbon and cost: not set."""
     given = {
         name: value if isinstance(value, Figure) else Figure(value=value)
         for name, value in (metrics or {}).items()
@@ -120,7 +120,9 @@ def measurement(
         digest=DIGEST,
         cycle=1,
         windows=(window("load", 1.0), window("measure", 2.0, reading())),
-        metrics={name: Figure(value=1.0) for name in METRICS} | given,
+        metrics={name: Figure(value=1.0) for name in METRICS}
+        | dict.fromkeys(("carbon_g", "cost"), unmeasured("not set"))
+        | given,
         tokens={"requests": 2, "input": 8, "output": 6},
         tokens_sha256="e" * 64,
         testbed={"device": "cpu", "cpus": 2},

@@ -53,6 +53,8 @@ THIRD_PARTY_OF = {
     "vllm": {"backends"},
     "huggingface_hub": {"runners"},
     "docker": {"runners"},
+    "jinja2": {"reports"},
+    "matplotlib": {"reports"},
     "pynvml": {"nvml"},
     "pyarrow": set(),  # by its name alone, where a table is exported
     "zeus": set(),  # by its name alone, in the meter of the same name
@@ -216,7 +218,7 @@ def test_importing_the_plugin_pulls_in_nothing_heavy() -> None:
     code = "import sys, pytest; import pytest_llem.plugin; print(*sorted(sys.modules))"
     loaded = set(run_python(code).split())
     heavy = {"yaml", "pydantic", "docker", "numpy", "pynvml", "torch", "transformers"}
-    heavy |= {"huggingface_hub"}
+    heavy |= {"huggingface_hub", "jinja2", "matplotlib"}
     assert not heavy & loaded
     # Making dataclasses takes longer than all else the plugin does: they come with a study.
     assert "pytest_llem.records" not in loaded

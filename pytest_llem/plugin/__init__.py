@@ -86,7 +86,10 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
     return None
 
 
-_CHECKED = ("llem_json", "llem_save", "llem_compare", "llem_compare_fail", "llem_ab")
+_CHECKED = (
+    *("llem_json", "llem_html", "llem_markdown", "llem_save"),
+    *("llem_compare", "llem_compare_fail", "llem_ab"),
+)
 
 
 class _Gatekeeper:

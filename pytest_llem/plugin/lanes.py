@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import pytest
@@ -44,17 +45,26 @@ class Node(Protocol):
         """Have it end behind the tests it has."""
 
 
-def jobs(ids: Sequence[str], needs: Mapping[str, int], default: int, *, grouped: bool) -> list[Job]:
+def jobs(
+    ids: Sequence[str],
+    needs: Mapping[str, int],
+    default: int,
+    engines: Mapping[str, int] = MappingProxyType({}),
+    *,
+    grouped: bool = False,
+) -> list[Job]:
     """What must not be parted.
 
     Args:
         ids: of all tests, as collected.
         needs: id of an experiment to the GPUs that it needs, :data:`ALONE` for no GPU.
         default: of all others.
+        engines: id of an experiment to the number of the engine that is kept for it.
         grouped: xdist's groups are kept together, too.
     """
     groups: dict[str, list[int]] = {}
     wanted: dict[str, int] = {}
+    kept: dict[str, int] = {}
     for index, nodeid in enumerate(ids):
         item = STUDY_ITEM.fullmatch(nodeid)
         if (name := _group(nodeid, item, grouped=grouped)) is not None:
@@ -63,10 +73,12 @@ def jobs(ids: Sequence[str], needs: Mapping[str, int], default: int, *, grouped:
                 need = needs.get(item["experiment"], default)
                 known = wanted.setdefault(name, need)
                 wanted[name] = ALONE if ALONE in (known, need) else max(known, need)
+                kept[name] = engines.get(item["experiment"], 0)
     return [
         Job(
             items=deque(indices),
             need=wanted.get(name, 1),
+            engine=kept.get(name, 0),
             cycles=frozenset(index for index in indices if _CYCLE.search(ids[index])),
         )
         for name, indices in groups.items()
@@ -125,7 +137,8 @@ class LaneScheduling:
         self._told: dict[Node, int] = {}
         grouped = config.getoption("dist") == "loadgroup"
         said = next(filter(None, map(self._wires.inventory, self._sent)), {})
-        dealt = jobs(ids, said.get("needs", {}), said.get("default", ALONE), grouped=grouped)
+        asked = (said.get("needs", {}), said.get("default", ALONE), said.get("engines", {}))
+        dealt = jobs(ids, *asked, grouped=grouped)
         self._places = places(self._sent, self._wires)
         self._packing = Packing(dealt, {node: self._places[node] for node in self._sent})
         self._single = deque(i for i in range(len(self._ids)) if not self._packing.holds(i))

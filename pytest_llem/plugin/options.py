@@ -41,12 +41,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="BACKEND=RUNNER",
         help="Where a backend runs; may be given for several.",
     )
-    group.addoption(
-        "--llem-json",
-        dest="llem_json",
-        metavar="PATH",
-        help="Write one JSON document with all measurements, statistics and gates.",
-    )
+    _add_reports(group)
     group.addoption(
         "--llem-allow-estimated",
         dest="llem_allow_estimated",
@@ -80,6 +75,36 @@ def add_options(parser: pytest.Parser) -> None:
     )
     _add_execution(group)
     _add_settings(parser)
+
+
+def _add_reports(group: Any) -> None:
+    group.addoption(
+        "--llem-json",
+        dest="llem_json",
+        metavar="PATH",
+        help="Write one JSON document with all measurements, statistics and gates.",
+    )
+    group.addoption(
+        "--llem-html",
+        dest="llem_html",
+        metavar="PATH",
+        help="Write one HTML page that holds all it shows: verdict, figures, table, how it was"
+        " measured. Needs pytest-llem[html].",
+    )
+    group.addoption(
+        "--llem-markdown",
+        dest="llem_markdown",
+        metavar="PATH",
+        help="Write a summary in Markdown, for a CI job; behind what is there already where PATH is"
+        " that of $GITHUB_STEP_SUMMARY.",
+    )
+    group.addoption(
+        "--llem-redact",
+        dest="llem_redact",
+        action="store_true",
+        default=None,
+        help="Leave names of hosts and users, and paths, out of every report.",
+    )
 
 
 def _add_comparison(group: Any) -> None:

@@ -34,8 +34,10 @@ class Packing:
         self._job_of: dict[int, Job] = {}
         self._seen = Mean()
         self._number = 0
+        self._keeps_engines = False
         for job in jobs:
             self._job_of.update(dict.fromkeys(job.items, job))
+            self._keeps_engines |= job.engine != 0
             self._kind(job.need).add(job)
 
     def _kind(self, need: int) -> Waiting:
@@ -78,7 +80,7 @@ class Packing:
         if self.waits(worker):
             return None
         if lanes:
-            found = [*lanes[-1].todo[:1], self._kind(lanes[-1].kind).after(lanes[-1].last)]
+            found = [*lanes[-1].todo[:1], self._first(lanes[-1])]
             if first := [item for item in found if item is not None]:
                 return min(first)
         return min((kind.firsts[0] for kind in self._kinds.values() if kind.firsts), default=None)
@@ -214,7 +216,7 @@ class Packing:
     def _next_of(self, lane: Lane, *, begins: bool = False) -> int | None:
         """The lane's next item; that of a job that nobody has begun, where it comes first."""
         own = lane.todo[0] if lane.todo else None
-        other = None if begins else self._kind(lane.kind).after(lane.last)
+        other = None if begins else self._first(lane)
         if other is not None and (own is None or other < own) and self._is_for(lane, other):
             self._deal(lane, other)
             own = other
@@ -224,6 +226,15 @@ class Packing:
         lane.sent.add(own)
         lane.last = own
         return own
+
+    def _first(self, lane: Lane) -> int | None:
+        """First item of the job that is next for a lane; what keeps an engine stays where it is."""
+        claimed: set[int] = set()
+        if self._keeps_engines:
+            others = (each for each in lane.place.lanes if each is not lane)
+            claimed = {job.engine for each in others for job in each.jobs}
+            claimed -= {0, *(job.engine for job in lane.jobs)}
+        return self._kind(lane.kind).after(lane.last, claimed)
 
     def _deal(self, lane: Lane, first: int) -> None:
         job = self._kind(lane.kind).take(first)
@@ -259,7 +270,9 @@ class Packing:
         lane = Lane(number=self._number, place=place, kind=need, width=self._width(place, need))
         self._lanes[worker].append(lane)
         place.lanes.append(lane)
-        self._deal(lane, self._kinds[need].firsts[0])
+        first = self._first(lane)
+        assert first is not None
+        self._deal(lane, first)
         if grant:
             self._grant(lane)
         return lane

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import arms, comparing
 from pytest_llem.plugin.annotating import Annotations
 from pytest_llem.plugin.arrivals import Arrivals
 from pytest_llem.plugin.choices import Choices
 from pytest_llem.plugin.naming import SESSION_NAME, shown_path
+from pytest_llem.plugin.outputs import Outputs
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import details, files, json_report, points, scalars, terminal
+from pytest_llem.reports import details, json_report, points, scalars, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.reports.table import Line
 from pytest_llem.results.journal import read
@@ -100,7 +99,7 @@ class Reporting:
     """
 
     def __init__(self, config: pytest.Config) -> None:
-        """Look at the report's path, and at the references, before anything is measured.
+        """Look at where reports go, and at the references, before anything is measured.
 
         Raises:
             pytest.UsageError: when one can't be written, or read.
@@ -115,27 +114,11 @@ class Reporting:
         self._said: list[str] = []
         self._by: dict[str, list[Outcome]] = {}
         self._arrivals = Arrivals(results_folder(config))
-        self._json: Path | None = None
-        self._saved: Path | None = None
         self.order: Mapping[str, int] = {}
         arms.bases(config)
         self._references = comparing.references(config)
         comparing.budgets(config)
-        # A session that runs nothing must not write an empty report over a full one.
-        idle = ("collectonly", "setupplan", "llem_plan")
-        if any(getattr(config.option, name, False) for name in idle):
-            return
-        if path := config.getoption("llem_json"):
-            self._json = self._writable("--llem-json", config.invocation_params.dir / path)
-        if saved := comparing.saved_as(config):
-            self._saved = self._writable("--llem-save", saved)
-
-    def _writable(self, option: str, path: Path) -> Path:
-        try:
-            files.check_writable(path)
-        except ResultsError as error:
-            raise pytest.UsageError(f"{option}: {error}") from error
-        return path
+        self._outputs = Outputs(config)
 
     def receive(
         self, results: dict[str, Any], files: Mapping[str, str] | None = None, node: Any = None
@@ -240,10 +223,11 @@ class Reporting:
         if failed_too_often(o.skipped for o in self._outcomes) and not session.exitstatus:
             # Not even where each of the failures was made light of.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if self._json is not None:
-            self._write(session, self._json, "report")
-        if self._saved is not None and any(outcome.measurement for outcome in self._outcomes):
-            self._write(session, self._saved, "saved")
+        if self._outputs.wanted:
+            for line, well in self._outputs.write(self._document(session)):
+                self._said.append(line)
+                if not well:
+                    session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
 
     def _take_lost(self) -> None:
         """Take from the journals what xdist workers measured and didn't live to report."""
@@ -261,7 +245,8 @@ class Reporting:
             name = f"{outcome.experiment} cycle {outcome.cycle}"
             self._said.append(f"{name}: from the journal, its xdist worker was lost")
 
-    def _write(self, session: pytest.Session, path: Path, title: str) -> None:
+    def _document(self, session: pytest.Session) -> dict[str, Any]:
+        """All that reports are made of, as the user's hooks leave it."""
         data = json_report.document(
             self._collected,
             session=self._config.stash[SESSION_NAME],
@@ -274,13 +259,7 @@ class Reporting:
             skipped_points=self._skipped_points,
         )
         self._config.hook.pytest_llem_modify_report(config=self._config, report=data)
-        try:
-            files.write(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
-        except (ResultsError, ValueError, TypeError) as error:
-            self._said.append(f"the report was not written: {error}; see the journal")
-            session.exitstatus = session.exitstatus or pytest.ExitCode.INTERNAL_ERROR
-        else:
-            self._said.append(f"{title}: {shown_path(self._config, path)}")
+        return data
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The table, and where everything is; as wide as a terminal is, and whole in a file."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import bisect
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 __all__ = ["ALONE", "Job", "Lane", "Mean", "Place", "Waiting"]
 
 ALONE = 0
 """Need of an experiment that has a place for itself: it isn't on GPUs."""
+
+_LOOK_AHEAD = 64
+"""Jobs; looking through all of thousands each time would take longer than it saves."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -20,11 +24,13 @@ class Job:
         items: numbers of those that are left, ascending.
         need: GPUs; :data:`ALONE` for a place of its own.
         cycles: those of the items that take time.
+        engine: number of the engine that is kept for all jobs of the same one; 0 for none.
     """
 
     items: deque[int]
     need: int
     cycles: frozenset[int]
+    engine: int = 0
 
     @property
     def left(self) -> int:
@@ -126,7 +132,14 @@ class Waiting:
         self.cycles -= job.left
         return job
 
-    def after(self, item: int) -> int | None:
-        """First item of the first job behind an item."""
+    def after(self, item: int, claimed: Collection[int] = ()) -> int | None:
+        """First item of the first job behind an item; of others' engines only if there is no other.
+
+        Args:
+            item: that the job comes behind.
+            claimed: engines that others have loaded.
+        """
         position = bisect.bisect_right(self.firsts, item)
-        return self.firsts[position] if position < len(self.firsts) else None
+        ahead = self.firsts[position : position + (_LOOK_AHEAD if claimed else 1)]
+        free = (first for first in ahead if self.jobs[first].engine not in claimed)
+        return next(free, ahead[0] if ahead else None)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_llem.errors import ResultsError
 
-__all__ = ["check_writable", "write"]
+__all__ = ["append", "check_writable", "write"]
 
 
 def check_writable(path: Path) -> None:
@@ -46,5 +46,25 @@ def write(path: Path, content: str | bytes) -> None:
     except (OSError, UnicodeError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ResultsError(f"{path} can't be written: {reason}") from error
+
+
+def append(path: Path, text: str) -> None:
+    """Put a text behind what a file holds, beginning a line of its own.
+
+    Raises:
+        ResultsError: when the disk doesn't take it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file:
+            if end := file.tell():
+                file.seek(end - 1)
+                text = f"\n{text}" if file.read(1) == b"\n" else f"\n\n{text}"
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ResultsError(f"{path} can't be written: {reason}") from error

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pytest_llem.metrics import METRICS, show
 from pytest_llem.records import Summary
 from pytest_llem.reports.collected import ExperimentResult
+from pytest_llem.reports.marks import MARKS
+from pytest_llem.results.carbon import per_million_tokens
 
 __all__ = ["Legend", "Line", "table"]
 
@@ -32,20 +35,16 @@ _COLUMNS = {
 _SPREAD = ("tok/s", "energy/token")
 """Headings that have a column of their interval behind them."""
 
-_LEFT_OUT = ("TPOT p50", "TTFT p50", "± tok/s", "± energy/token", "cycles")
+_LEFT_OUT = (
+    *("TPOT p50", "TTFT p50", "± tok/s", "± energy/token", "cycles"),
+    *("cost/Mtok", "CO2e/Mtok"),
+)
 """What a narrow terminal goes without, the least missed first."""
 
 _SHORTEST = 10
 """Characters that a name keeps at least."""
 
-_MARKS = {
-    "estimated": ("est.", "estimated, not measured"),
-    "shared": ("shared", "the energy of several measurements at once"),
-    "short": ("short", "the measured window is short for the meter"),
-    "degraded": ("degr.", "a degraded reading"),
-}
-"""Quality to the word that stands behind a figure of that quality, and what it means."""
-
+_TOKENS = "/Mtok = of the energy of a million output tokens, by carbon: of .lem-config.yaml"
 _BEST = "* = best of its column, or not told apart from the best by its cycles"
 
 
@@ -95,6 +94,7 @@ def table(
         columns[heading] = _figures(metric, summaries, legend)
         if heading in _SPREAD and any(spreads := [_spread(each, legend) for each in summaries]):
             columns[f"± {heading}"] = spreads
+    columns |= _of_tokens(results, legend)
     columns["gate"] = [r.gate.outcome if r.gate else "-" for r in results.values()]
     headings = {name: "±" if name.startswith("±") else name for name in columns}
     _fit(columns, headings, legend, width)
@@ -104,6 +104,19 @@ def table(
     ]
     styles = ["bold", *("red" if outcome == "failed" else "" for outcome in columns["gate"])]
     return [Line(text, style) for text, style in zip(_aligned(rows), styles, strict=True)]
+
+
+def _of_tokens(results: Mapping[str, ExperimentResult], legend: Legend) -> dict[str, list[str]]:
+    """Carbon and cost of a million output tokens, where the user's settings tell them."""
+    found = {}
+    wanted: tuple[tuple[Literal["carbon_g", "cost"], str], ...]
+    wanted = (("carbon_g", "CO2e/Mtok"), ("cost", "cost/Mtok"))
+    for metric, heading in wanted:
+        summaries = [per_million_tokens(metric, each.summary) for each in results.values()]
+        if any(summaries):
+            found[heading] = [_figure(metric, summary, legend) for summary in summaries]
+            legend.lines[_TOKENS] = None
+    return found
 
 
 def _figures(metric: str, summaries: Sequence[Summary | None], legend: Legend) -> list[str]:
@@ -123,8 +136,8 @@ def _figure(metric: str, summary: Summary | None, legend: Legend) -> str:
     text = show(summary.median, METRICS[metric].unit)
     if METRICS[metric].unit == "1/s":
         text = text.removesuffix("/s")
-    if summary.quality in _MARKS:
-        mark, meaning = _MARKS[summary.quality]
+    if summary.quality in MARKS:
+        mark, meaning = MARKS[summary.quality]
         legend.lines[f"{mark} = {meaning}: {summary.reason}"] = None
         text += f" {mark}"
     return text

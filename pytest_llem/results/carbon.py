@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Literal
 
-from pytest_llem.records import Figure, Measurement
+from pytest_llem.records import Figure, Measurement, Summary
 from pytest_llem.study.keys import Carbon
 
-__all__ = ["with_carbon"]
+__all__ = ["per_million_tokens", "with_carbon"]
 
 _J_PER_KWH = 3.6e6
 
@@ -42,4 +44,29 @@ def _scaled(figure: Figure, factor: float) -> Figure:
         value=times(figure.value),
         uncertainty=times(figure.uncertainty),
         systematic=times(figure.systematic),
+    )
+
+
+def per_million_tokens(
+    metric: Literal["carbon_g", "cost"], statistics: Mapping[str, Summary]
+) -> Summary | None:
+    """What the energy of a million output tokens comes to; None where that isn't known.
+
+    A run's own figure depends on how long the workload is, and says little to anybody. It is its
+    energy times a number, the same in each cycle; so this is the energy per token times that.
+    """
+    energy, price = statistics.get("energy_j"), statistics.get(metric)
+    token = statistics.get("energy_per_output_token_j")
+    if token is None or energy is None or price is None or not energy.median:
+        return None
+    if price.median is None or token.median is None:
+        return None
+    factor = 1e6 * price.median / energy.median
+    return dataclasses.replace(
+        token,
+        median=token.median * factor,
+        mean=None if token.mean is None else token.mean * factor,
+        stdev=None if token.stdev is None else token.stdev * factor,
+        low=None if token.low is None else token.low * factor,
+        high=None if token.high is None else token.high * factor,
     )

@@ -154,6 +154,8 @@ class Carbon:
         None, "power usage effectiveness of the data centre; 1 if not set"
     )
     price_per_kwh: Factor | None = described(None, "price of a kWh, in any currency")
+    currency: Text | None = described(None, "of the price, as reports are to show it: EUR")
+    source: Text | None = described(None, "where these numbers are from, for reports to say")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

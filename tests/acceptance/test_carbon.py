@@ -7,7 +7,7 @@ import pytest
 from tests.acceptance.conftest import Project
 
 STUDY = "id: a\nexecution: {cycles: 1}\nexpect: {carbon_g: {max: 100}, cost: {max: 1}}\n"
-SETTINGS = "carbon: {intensity_g_per_kwh: 360, pue: 1.5, price_per_kwh: 0.36}\n"
+SETTINGS = "carbon: {intensity_g_per_kwh: 360, pue: 1.5, price_per_kwh: 0.36, currency: EUR}\n"
 
 
 def test_every_measurement_holds_carbon_and_cost(project: Project) -> None:
@@ -26,6 +26,8 @@ def test_every_measurement_holds_carbon_and_cost(project: Project) -> None:
         "intensity_g_per_kwh": 360,
         "pue": 1.5,
         "price_per_kwh": 0.36,
+        "currency": "EUR",
+        "source": None,
     }
 
 

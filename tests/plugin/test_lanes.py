@@ -86,6 +86,7 @@ class Session:
         needs: of experiments on another number of GPUs than one; 0 for a host alone.
         seconds: that a test takes; by default a cycle takes one.
         hosts: workers on other hosts, and their GPUs.
+        engines: number of the engine that is kept for an experiment.
     """
 
     def __init__(
@@ -98,11 +99,13 @@ class Session:
         needs: Mapping[str, int] | None = None,
         seconds: Callable[[str], float] = lambda name: float(not name.endswith("gate")),
         hosts: Mapping[str, tuple[int, int]] | None = None,
+        engines: Mapping[str, int] | None = None,
     ) -> None:
         self.ids = list(ids)
         self.config = FakeConfig(dist)
         self.wires = Wires()
         self.needs = dict(needs or {})
+        self.engines = dict(engines or {})
         self.seconds = seconds
         own = workers if gpus is None else gpus
         self.gpus = {"": own, **{name: count for name, (_, count) in (hosts or {}).items()}}
@@ -124,7 +127,8 @@ class Session:
         self.wires.connect(node)
         host = node.workerinput.get("llem_host", "")
         gpus = [f"{host}GPU-{n}" for n in range(self.gpus[host])]
-        node.channel.heard(("inventory", {"gpus": gpus, "default": 1, "needs": self.needs}))
+        told = {"gpus": gpus, "default": 1, "needs": self.needs, "engines": self.engines}
+        node.channel.heard(("inventory", told))
 
     def units(self, node: FakeNode, index: int) -> tuple[str, ...] | None:
         """The GPUs that a worker was told for a test; None for a test without a lane."""

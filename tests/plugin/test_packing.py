@@ -35,6 +35,7 @@ def played(
     gpus: int,
     needs: Mapping[str, int] | None = None,
     seconds: Mapping[str, float] | None = None,
+    engines: Mapping[str, int] | None = None,
 ) -> Session:
     """A session that was played to its end; the rules that hold for all are checked."""
     known = dict(seconds or {})
@@ -44,6 +45,7 @@ def played(
         gpus,
         needs={f"{FILE}::{name}": need for name, need in (needs or {}).items()},
         seconds=lambda nodeid: known.get(experiment(nodeid), 1.0) * ("::c" in nodeid),
+        engines={f"{FILE}::{name}": number for name, number in (engines or {}).items()},
     )
     session.play()
     assert session.everything == sorted(ids)
@@ -85,6 +87,26 @@ def test_experiments_of_a_gpu_take_turns_as_they_do_without_xdist() -> None:
     for ran in session.ran.values():
         assert [ids.index(nodeid) for nodeid in ran] == sorted(map(ids.index, ran))
         assert len({experiment(nodeid) for nodeid in ran}) == 3
+
+
+@pytest.mark.parametrize("order", ["interleaved", "sequential"])
+def test_engines_that_are_kept_are_loaded_once_where_there_is_a_gpu_for_each(order: str) -> None:
+    engines = {f"e{n}": n % 2 + 1 for n in range(6)}
+    session = played(study(6, 2, order), workers=2, gpus=2, engines=engines)
+    for row in on_gpus(session).values():
+        loaded = {engines[name.partition("::")[0]] for name in row}
+        assert len(loaded) == 1
+    # With one GPU they take turns, as they do without xdist.
+    ids = study(6, 2, order)
+    alone = played(ids, workers=2, gpus=1, engines=engines)
+    (row,) = filter(None, alone.ran.values())
+    assert row == ids
+
+
+def test_an_engine_is_loaded_twice_rather_than_leaving_a_gpu_without_work() -> None:
+    engines = {f"e{n}": 1 + (n == 5) for n in range(6)}
+    session = played(study(6, 1), workers=2, gpus=2, engines=engines)
+    assert max(end for _, end, _, _ in session.times) == 3.0
 
 
 def test_base_and_head_of_an_experiment_stay_together() -> None:
@@ -184,9 +206,17 @@ def test_gpus_are_kept_busy_though_nobody_knows_how_long_it_takes(order: str, wo
     plain=st.integers(0, 4),
     order=st.sampled_from(["interleaved", "sequential", "shuffled"]),
     seed=st.integers(0, 99),
+    kept=st.integers(0, 3),
 )
 def test_whatever_there_is_all_of_it_runs_once(
-    widths: list[int], cycles: int, workers: int, gpus: int, plain: int, order: str, seed: int
+    widths: list[int],
+    cycles: int,
+    workers: int,
+    gpus: int,
+    plain: int,
+    order: str,
+    seed: int,
+    kept: int,
 ) -> None:
     draw = random.Random(seed)
     ids = study(len(widths), cycles, order)
@@ -194,7 +224,8 @@ def test_whatever_there_is_all_of_it_runs_once(
         ids.insert(draw.randrange(len(ids) + 1), nodeid)
     needs = {f"e{n}": width for n, width in enumerate(widths) if width != 1}
     seconds = {f"{FILE}::e{n}": draw.uniform(0.1, 3) for n in range(len(widths))}
-    played(ids, workers, gpus, needs, seconds)
+    engines = {f"e{n}": draw.randint(0, kept) for n in range(len(widths))}
+    played(ids, workers, gpus, needs, seconds, engines)
 
 
 @UNHURRIED

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llem.errors import ResultsError
-from pytest_llem.reports.files import check_writable, write
+from pytest_llem.reports.files import append, check_writable, write
 
 
 @pytest.mark.parametrize("name", ["report.json", "deep/er/report.json"])
@@ -83,3 +83,23 @@ def test_checking_tells_of_a_name_that_can_not_be(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="can't be written: File name too long"):
         check_writable(tmp_path / ("a" * 300) / "report.json")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(None, "new\n"), ("", "new\n"), ("old\n", "old\n\nnew\n"), ("old", "old\n\nnew\n")],
+)
+def test_what_is_appended_begins_a_paragraph_of_its_own(
+    tmp_path: Path, before: str | None, after: str
+) -> None:
+    path = tmp_path / "deep" / "summary.md"
+    if before is not None:
+        path.parent.mkdir()
+        path.write_text(before)
+    append(path, "new\n")
+    assert path.read_text() == after
+
+
+def test_a_summary_that_can_not_be_appended_to_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="can't be written: Is a directory"):
+        append(tmp_path, "x")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure
-from pytest_llem.results.carbon import with_carbon
+from pytest_llem.results.carbon import per_million_tokens, with_carbon
+from pytest_llem.results.statistics import summarise
 from pytest_llem.study.keys import Carbon
 from tests.builders import estimated, measurement, unmeasured
 
@@ -14,7 +17,7 @@ KWH_J = 3.6e6
 NOT_SET = unmeasured("not given")
 
 
-def priced(energy: Figure, **settings: float) -> tuple[Figure, Figure]:
+def priced(energy: Figure, **settings: Any) -> tuple[Figure, Figure]:
     """Carbon and cost of an energy."""
     given = measurement(metrics={"energy_j": energy, "carbon_g": NOT_SET, "cost": NOT_SET})
     found = with_carbon(given, Carbon(**settings))
@@ -55,3 +58,25 @@ def test_null_stays_null_with_its_reason() -> None:
 def test_what_an_estimate_emits_is_an_estimate() -> None:
     for figure in priced(estimated(KWH_J), intensity_g_per_kwh=300.0, price_per_kwh=1.0):
         assert (figure.quality, figure.reason) == ("estimated", "modelled")
+
+
+def test_a_million_tokens_cost_their_energy() -> None:
+    settings = Carbon(intensity_g_per_kwh=360.0, pue=1.5, price_per_kwh=0.36)
+    cycles = [
+        with_carbon(
+            measurement(metrics={"energy_j": 100.0 * k, "energy_per_output_token_j": k}), settings
+        )
+        for k in (0.9, 1.0, 1.2)
+    ]
+    found = per_million_tokens("carbon_g", summarise(cycles))
+    assert found is not None
+    assert (found.median, found.low, found.high) == pytest.approx((150.0, 135.0, 180.0))
+    cost = per_million_tokens("cost", summarise(cycles))
+    assert cost is not None
+    assert cost.median == pytest.approx(0.15)
+
+
+def test_without_settings_tokens_cost_nothing_that_is_known() -> None:
+    gone = measurement(metrics={"carbon_g": NOT_SET, "cost": NOT_SET})
+    assert per_million_tokens("carbon_g", summarise([gone])) is None
+    assert per_million_tokens("cost", {}) is None

@@ -138,6 +138,8 @@ def test_gpus_of_another_host_are_leased_by_what_a_container_sees(
     first, second = devices.lease(on_gpu), devices.lease(on_gpu)
     assert [gpu.uuid for gpu in (*first.gpus, *second.gpus)] == list(remote_daemon.driver.uuids)
     assert (first.numbers, second.numbers) == ((0,), (1,))
+    first.release()
+    second.release()
     # The CPU needs none, and a host without any leaves the engine the last word.
     assert devices.lease(box.experiment()).numbers == ()
     runner.close()

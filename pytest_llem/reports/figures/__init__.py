@@ -1,0 +1,1 @@
+"""Figures of the HTML report: values -> SVG, by matplotlib. Its colours are those of the page."""
