@@ -70,8 +70,10 @@ class Template:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            # Sessions get these folders as any program would, from their own environment.
-            environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+            # Sessions get these folders as any program would, from their own environment; and the
+            # token of whichever test came first would make this process one that it left behind.
+            left_out = {"PYTHONPATH", "LLEM_TEST_TOKEN"}
+            environment = {k: v for k, v in os.environ.items() if k not in left_out}
             self._process = subprocess.Popen(
                 [sys.executable, __file__],
                 stdin=subprocess.PIPE,
