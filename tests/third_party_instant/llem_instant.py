@@ -93,7 +93,20 @@ def _answers(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         metrics=_METRICS,
         tokens={"requests": 1, "input": 1, "output": 1},
         tokens_sha256="0" * 64,
-        subject={"backend": "instant", "versions": {"llem-instant": "1.0"}},
+        testbed={
+            "device": "cpu",
+            "cpu": "none",
+            "cpus": 1,
+            "system": "none",
+            "meters": {},
+            "worker": request["worker"],
+        },
+        subject={
+            "backend": "instant",
+            "versions": {"llem-instant": "1.0"},
+            "digest": request["digest"],
+            "engine": {},
+        },
     )
     timing = {"submitted_s": 0.0, "token_s": [1.0], "input_tokens": 1, "output_tokens": 1}
     data = to_dict(made)
