@@ -58,7 +58,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         ]
     ),
     ThermalGaps: {"between_experiments": 60.0, "between_cycles": 300.0},
-    Carbon: dict.fromkeys(["intensity_g_per_kwh", "pue", "price_per_kwh"]),
+    Carbon: dict.fromkeys(["intensity_g_per_kwh", "pue", "price_per_kwh", "currency", "source"]),
     UserConfig: {
         "runners": {},
         "images": {},
@@ -132,6 +132,8 @@ TAKEN: list[tuple[Any, str, Any, Any]] = [
     (Carbon, "intensity_g_per_kwh", 380, 380.0),
     (Carbon, "pue", 1.2, 1.2),
     (Carbon, "price_per_kwh", 0.3, 0.3),
+    (Carbon, "currency", "EUR", "EUR"),
+    (Carbon, "source", "the grid's own table", "the grid's own table"),
     (ThermalGaps, "between_experiments", 0, 0.0),
     (ThermalGaps, "between_cycles", 5.5, 5.5),
 ]
