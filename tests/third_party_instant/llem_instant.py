@@ -19,6 +19,10 @@ from pytest_llem.records import Figure, Measurement, Window
 from pytest_llem.wire import PROTOCOL, checksum, to_dict
 
 _METRICS = {name: Figure(value=1.0) for name in METRICS}
+_NONE = Figure(value=None, quality="unmeasured", reason="there is no model")
+_DERIVED = dict.fromkeys(
+    ("energy_per_flop_j", "output_tokens_per_s_bound", "bandwidth_share"), _NONE
+)
 
 
 class InstantBackend:
@@ -93,6 +97,14 @@ def _answers(request: Mapping[str, Any]) -> list[dict[str, Any]]:
         metrics=_METRICS,
         tokens={"requests": 1, "input": 1, "output": 1},
         tokens_sha256="0" * 64,
+        derived=_DERIVED,
+        workload={
+            "source": "synthetic",
+            "tokenizer": None,
+            "sha256": None,
+            "input_tokens": {"min": 1, "median": 1.0, "max": 1},
+        },
+        model={"source": None, "reason": "there is none"},
         testbed={
             "device": "cpu",
             "cpu": "none",
