@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
-__all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Misfit", "checksum", "from_dict", "to_dict"]
+__all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Misfit", "checksum", "dotted", "from_dict", "to_dict"]
 
 PROTOCOL = 1
 """Version of what host and worker say to each other."""
@@ -77,6 +77,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+def dotted(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one: ``{"a": {"b": 1}}`` is ``{"a.b": 1}``; empty ones are left out."""
+    found: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            found |= dotted(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
 
 
 def from_dict(cls: type[_T], data: Mapping[str, Any]) -> _T:

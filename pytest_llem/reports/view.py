@@ -11,6 +11,7 @@ from pytest_llem.records import Comparison, Failure, Measurement, Verdict
 from pytest_llem.reports.collected import Collected, base_name
 from pytest_llem.reports.document import ExperimentReport, GateReport, NotCompared, Report
 from pytest_llem.results.outcome import Outcome
+from pytest_llem.wire import dotted
 
 __all__ = ["Compared", "Note", "Overall", "Problem", "Row", "View"]
 
@@ -251,7 +252,7 @@ def _rows(report: Report) -> Iterator[Row]:
         key = (one.study, one.file, name)
         found = collected.get(key)
         names = varied.get(key[:2], ())
-        flat = _flat(one.config or {})
+        flat = dotted(one.config or {})
         yield Row(
             key=f"e{number}",
             name=name,
@@ -270,23 +271,12 @@ def _varied(experiments: Sequence[ExperimentReport]) -> dict[tuple[str, str], tu
     for one in experiments:
         study = (one.study, one.file)
         counts[study] = counts.get(study, 0) + 1
-        for name, value in _flat(one.config or {}).items():
+        for name, value in dotted(one.config or {}).items():
             values.setdefault(study, {}).setdefault(name, set()).add(_said(value))
     return {
         study: tuple(name for name, found in fields.items() if len(found) > 1 and name != "id")
         for study, fields in values.items()
     }
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields under dotted names, as studies name them."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def _said(value: Any) -> str:

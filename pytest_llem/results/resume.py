@@ -22,6 +22,7 @@ from pytest_llem.experiment import NOT_IN_DIGEST
 from pytest_llem.results.journal import Journal, read
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.sessions import lineage
+from pytest_llem.wire import dotted
 
 __all__ = ["Earlier", "Found", "Wanted", "adopt", "explained"]
 
@@ -155,18 +156,7 @@ def _differences(wanted: Wanted, outcome: Outcome) -> Iterator[str]:
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fields by the names that a study has for them: an engine's options stand under its name."""
     fields = {name: value for name, value in config.items() if name != "options"}
-    return _flat({**fields, str(config.get("backend")): config.get("options") or {}})
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to values."""
-    found: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
+    return dotted({**fields, str(config.get("backend")): config.get("options") or {}})
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ import json
 import operator
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pytest_llem.demands import RunnerSpec
 from pytest_llem.experiment import BUILT_FROM, NOT_IN_DIGEST, Experiment
 from pytest_llem.extensions import abilities
 from pytest_llem.prompt_file import SYNTHETIC
-from pytest_llem.wire import to_dict
+from pytest_llem.wire import dotted, to_dict
 
 __all__ = ["NAME", "digest", "engine_key", "name_of", "resolve_path", "same_as"]
 
@@ -42,7 +42,7 @@ def name_of(own: Iterable[tuple[str, Any]], stem: str) -> str:
         own: (dotted) field or axis of variants, and its value.
         stem: the name of an experiment with nothing of its own.
     """
-    flat = sorted((pair for key, value in own for pair in _flat(key, value)), key=_key)
+    flat = sorted((pair for key, value in own for pair in dotted({key: value}).items()), key=_key)
     return (
         "-".join(f"{key.replace('.', '_')}-{_slug(value)}" for key, value in flat)
         or _slug(stem).lstrip("._+-")
@@ -51,14 +51,6 @@ def name_of(own: Iterable[tuple[str, Any]], stem: str) -> str:
 
 
 _key = operator.itemgetter(0)
-
-
-def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flat(f"{key}.{name}", inner)
-    else:
-        yield key, value
 
 
 def _slug(value: Any) -> str:

@@ -244,7 +244,9 @@ def test_who_waits_for_several_is_not_passed_by(tmp_path: Path) -> None:
 
     def tell(*_: object) -> None:
         # The other GPU is free, and somebody waits for both.
-        with pytest.raises(WorkerError, match=r"^waited \d\S* s for 1 of the GPUs 3, 5, held by pid"):
+        with pytest.raises(
+            WorkerError, match=r"^waited \d\S* s for 1 of the GPUs 3, 5, held by pid"
+        ):
             impatient.lease(experiment(device="cuda"))
         order.append("passed over")
         # What the first one can't use is nobody's loss.
