@@ -28,13 +28,16 @@ __all__ = ["Template"]
 _ENDLESS_S = 600.0
 """A session that takes so long hangs, and is killed."""
 
+_LOADER = ("LD_LIBRARY_PATH", "LD_PRELOAD")
+"""Variables that the dynamic loader reads as a process begins: a fork can't change what they do."""
+
 
 class Template:
     """Starts sessions, one at a time."""
 
     def __init__(self) -> None:
-        """Begin with nothing; the first session starts the process that all are forked from."""
-        self._process: subprocess.Popen[bytes] | None = None
+        """Begin with nothing; the first session starts the process that others are forked from."""
+        self._processes: dict[tuple[str, ...], subprocess.Popen[bytes]] = {}
 
     def run(
         self, arguments: Sequence[str], out: Path, err: Path, environment: Mapping[str, str]
@@ -47,7 +50,7 @@ class Template:
             err: file for its standard error.
             environment: all its variables.
         """
-        process = self._started()
+        process = self._started(environment)
         assert process.stdin is not None
         assert process.stdout is not None
         request = {
@@ -64,17 +67,18 @@ class Template:
         return int(process.stdout.readline())
 
     def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.communicate()
+        """End all processes."""
+        for process in self._processes.values():
+            process.communicate()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+    def _started(self, wanted: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        loader = tuple(wanted.get(name, "") for name in _LOADER)
+        if loader not in self._processes:
             # Sessions get these folders as any program would, from their own environment; and the
             # token of whichever test came first would make this process one that it left behind.
             left_out = {"PYTHONPATH", "LLEM_TEST_TOKEN"}
-            environment = {k: v for k, v in os.environ.items() if k not in left_out}
-            self._process = subprocess.Popen(
+            environment = {k: v for k, v in wanted.items() if k not in left_out}
+            self._processes[loader] = subprocess.Popen(
                 [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -82,7 +86,7 @@ class Template:
                 bufsize=0,
                 env=environment,
             )
-        return self._process
+        return self._processes[loader]
 
 
 def _import_all() -> None:
