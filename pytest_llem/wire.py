@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ __all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Misfit", "checksum", "dotted", "from_
 
 PROTOCOL = 1
 """Version of what host and worker say to each other."""
+
+_LARGEST = 1e100
+"""Beyond all that can be counted or measured; JSON has numbers of any length."""
 
 OLDEST_PROTOCOL = 1
 """The oldest version that a host still understands."""
@@ -246,8 +250,13 @@ def _scalar(hint: Any) -> _Reader:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _is_sane(value)
 
 
 def _is_exactly(kind: Any, value: Any) -> bool:
-    return type(value) is kind
+    return type(value) is kind and (kind is not int or _is_sane(value))
+
+
+def _is_sane(value: float) -> bool:
+    """Whether it can be squared and added up; not a number, and infinity, are told of elsewhere."""
+    return not _LARGEST < abs(value) < math.inf

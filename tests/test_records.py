@@ -41,7 +41,7 @@ from tests.builders import (
     window,
 )
 
-FINITE = st.floats(allow_nan=False, allow_infinity=False)
+FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100)
 MAYBE = st.none() | FINITE
 QUALITY = st.sampled_from(["ok", "short", "degraded", "estimated", "unmeasured"])
 
@@ -192,6 +192,9 @@ TIMING = {"submitted_s": 0.0, "token_s": [1.0], "input_tokens": 1, "output_token
         (Figure, {"value": 1.0, "valeu": 2.0}, r"Figure: unknown fields \['valeu'\]"),
         (Figure, {}, "Figure: .*missing.*'value'"),
         (Figure, {"value": True}, "^value: expected float, got True"),
+        (Figure, {"value": 10**400}, "^value: expected float, got 1000"),
+        (Figure, {"value": -1e101}, r"^value: expected float, got -1e\+101"),
+        (Prompts, {"count": 10**400}, "^count: expected int, got 1000"),
         (Figure, {"value": "1.0"}, "^value: expected float, got '1.0'"),
         (Figure, {"value": 1.0, "quality": "good"}, "'good'"),
         (Figure, {"value": 1.0, "reason": 5}, "^reason: expected str, got 5"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -172,6 +173,8 @@ IGNORED = {
     "junit testsuite time timestamp": "a time",
     "junit properties llem.*": "figures of another run",
     "junit order of testcases": "that in which they ended",
+    "markdown: numbers, their units and which is the best": "figures of another run",
+    "markdown: notes on cycles that scatter or ran side by side": "as in the report",
 }
 """What may differ between a run with xdist and one without, and why."""
 
@@ -212,18 +215,28 @@ def junit(path: Path) -> list[tuple[Any, ...]]:
     )
 
 
+def words(path: Path) -> list[str]:
+    """Lines of a Markdown file, in any order of a table's rows, without what is ignored."""
+    figure = re.compile(r"(?:\*\*)?-?\d[\d,.]*(?: (?:[kMmµn]?(?:J|s|Wh|W)|%))?(?:\*\*)?")
+    lines = [figure.sub("#", line) for line in path.read_text().splitlines()]
+    noted = ("unstable", "drift", "side by side", "session")
+    return sorted(line for line in lines if not any(note in line for note in noted))
+
+
 def test_reports_are_those_of_a_run_without_xdist(
     project: Project, gpus: Callable[[int], None], powercap: MakePowercap
 ) -> None:
     gpus(2)
     broken = MIXED + "  - {id: broken, fake: {raise_in: load}}\n  - {id: left_out, skip: later}\n"
     project.study(broken, header=ON_GPUS)
-    documents, cases = [], []
+    documents, cases, pages = [], [], []
     for options in (["-p", "no:xdist"], ["-n2"]):
-        result = run(project, *options, "--junit-xml=junit.xml")
+        result = run(project, *options, "--junit-xml=junit.xml", "--llem-markdown=summary.md")
         result.assert_outcomes(passed=12, failed=3, skipped=3)
         documents.append(plain(project.report()))
         cases.append(junit(project.pytester.path / "junit.xml"))
+        pages.append(words(project.pytester.path / "summary.md"))
     print("ignored:", json.dumps(IGNORED, indent=1))  # noqa: T201
     assert "\n".join(differences(*documents)) == ""
     assert cases[1] == cases[0]
+    assert pages[1] == pages[0]

@@ -46,6 +46,12 @@ def cleaned(text: str, name: str = "message") -> Any:
         ("no such file: /data/alice/a.json", "no such file: <path>/a.json"),
         ("../elsewhere/a.study.yaml::x::c1", "<path>/a.study.yaml::x::c1"),
         (r"C:\Users\alice\x.py", "<path>/x.py"),
+        (
+            "10 % worse; base local:/opt/alice/env/bin/python",
+            "10 % worse; base local:<path>/python",
+        ),
+        ("local:../alice/env", "local:<path>"),
+        ('File "/scratch/alice/pytest_llem/x.py", line 3', 'File "<path>/x.py", line 3'),
         ("file:///srv/models/a/b", "file://<path>/b"),
         ("unix:///run/user/1000/docker.sock", "unix://<path>/docker.sock"),
         ("raw/%2Fhome%2Fcarol%2Fs.study.yaml.a.c1.jsonl", "raw/<path>%2Fs.study.yaml.a.c1.jsonl"),

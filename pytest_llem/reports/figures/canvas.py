@@ -40,6 +40,7 @@ __all__ = [
     "short",
     "shortened",
     "svg",
+    "text_width",
     "themed",
     "value_axis",
 ]
@@ -156,7 +157,12 @@ def blank(
 
 def room(names: Sequence[str]) -> float:
     """Pixels that names take to the left of the axes."""
-    return 14 + _LETTER_PX * max(map(len, names), default=0)
+    return 14 + max(map(text_width, names), default=0)
+
+
+def text_width(text: str) -> float:
+    """Pixels that a text takes, about: only the reader's browser knows its font."""
+    return _LETTER_PX * len(text)
 
 
 def clean(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_llem.metrics import show
 from pytest_llem.reports.figures.canvas import (
@@ -18,6 +19,7 @@ from pytest_llem.reports.figures.canvas import (
     blank,
     short,
     svg,
+    text_width,
     themed,
     value_axis,
 )
@@ -29,6 +31,26 @@ __all__ = ["Point", "draw", "pareto"]
 
 _WITH_INTERVALS = 60
 """More points than that, and their intervals are a thicket."""
+
+_ALL_NAMED = 16
+"""So many points are all named, where there is room; of more, those of the front."""
+
+_SIDES = ((9.0, -9.0), (-9.0, -9.0), (9.0, 9.0), (-9.0, 9.0), (9.0, 0.0), (-9.0, 0.0))
+"""Where a name may stand, the best first, in pixels to the right of its point, and above it."""
+
+
+class _Box(NamedTuple):
+    """Room that something takes in a figure, in pixels."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+
+    def meets(self, other: _Box) -> bool:
+        """Whether they lie over each other."""
+        across = self.left < other.right and other.left < self.right
+        return across and self.low < other.high and other.low < self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +110,17 @@ def draw(points: Sequence[Point], *, width: int) -> str:
     if len(points) <= _WITH_INTERVALS:
         _intervals(axes, points)
     axes.margins(0.12, 0.12)
-    for point, offset in _places(axes, front, width=width):
+    most = 30 if width > NARROW else 18
+    for point, offset in _places(axes, points, front, most):
         axes.annotate(
-            short(point.name, 30 if width > NARROW else 18),
+            short(point.name, most),
             (point.rate, point.energy_j),
             xytext=offset,
             textcoords="offset points",
             ha="left" if offset[0] > 0 else "right",
             va="center",
             fontsize=11,
-            color=INK,
+            color=INK if point in front else MUTED,
         )
     if legend:
         figure.legend(loc="upper left", ncols=3, frameon=False, handletextpad=0.2, borderpad=0)
@@ -135,21 +158,41 @@ def _intervals(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _places(
-    axes: Axes, front: Sequence[Point], *, width: int
+    axes: Axes, points: Sequence[Point], front: Sequence[Point], most: int
 ) -> Iterator[tuple[Point, tuple[float, float]]]:
-    """Which points have a name, and where: below them, on the side that has room.
+    """Which points have a name, and where it begins or ends, in pixels from the point.
 
-    A name that would lie on another one is left out; it is there beside the mouse.
+    Those of the front come first. A name for which no side has room is left out, rather than
+    written over something; it is there beside the mouse.
     """
     axes.autoscale_view()
-    taken: list[tuple[float, float]] = []
-    for point in front:
-        at = axes.transScale.transform((point.rate, point.energy_j))
-        across, up = axes.transLimits.transform(at)
-        x, y = across * width * 0.85, up * 300
-        if all(abs(x - left) > 130 or abs(y - low) > 13 for left, low in taken):
-            taken.append((x, y))
-            yield point, ((9.0, -9.0) if across < 0.55 else (-9.0, -9.0))
+    area = axes.get_position()
+    across, up = (side * 72 for side in axes.figure.get_size_inches())  # type: ignore[union-attr]
+    across, up = across * area.width, up * area.height
+
+    def pixels(point: Point) -> tuple[float, float]:
+        scaled = axes.transScale.transform((point.rate, point.energy_j))
+        x, y = axes.transLimits.transform(scaled)
+        return x * across, y * up
+
+    at = {point.key: pixels(point) for point in points}
+    taken = [_Box(x - 5, x + 5, y - 5, y + 5) for x, y in at.values()]
+    for (x, y), (to_x, to_y) in itertools.pairwise(at[point.key] for point in front):
+        steps = 1 + int(max(abs(to_x - x), abs(to_y - y)) / 4)
+        line = [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps)]
+        taken += [_Box(x - 1, x + 1, y - 1, y + 1) for x, y in line]
+    others = [point for point in points if point not in front]
+    for point in (*front, *(others if len(points) <= _ALL_NAMED else ())):
+        x, y = at[point.key]
+        length = text_width(short(point.name, most))
+        for right, above in _SIDES:
+            begin = x + right if right > 0 else x + right - length
+            box = _Box(begin, begin + length, y + above - 7, y + above + 7)
+            inside = box.left >= -60 and box.right <= across + 8 and box.low >= 0 and box.high <= up
+            if inside and not any(box.meets(other) for other in taken):
+                taken.append(box)
+                yield point, (right, above)
+                break
 
 
 def _title(point: Point) -> str:
