@@ -4,13 +4,13 @@ All is done on logarithms: a change is a ratio, and noise is relative. With c th
 current cycles, b the medians of B reference sessions, and the sign such that more is worse:
 
     r  = c − median(b)
-    w² = variance within a session: of all cycles about their session's median, by the median
-         absolute deviation times 1.4826, at least 1 %
+    w² = variance within a session: w is 1.4826/√2 times the median distance of two cycles of a
+         session, over all pairs of all sessions, at least 1 %
     t² = (3·t₀² + (B − 1)·s²) / (3 + B − 1), the variance between sessions: s² is that of the b, and
          t₀ = 2 % stands for what a few sessions can't tell, with the weight of three of them
     SE² = t²·(1 + π/2B) + π/2·w²/n
 
-A regression is r > ln(1 + budget) and r > 2·SE. π/2 is how much wider a median scatters than a mean
+A regression is r > ln(1 + budget) and r > 1.96·SE. π/2 is how much wider a median scatters than a mean
 (of normal noise, many values). The session that is judged has a t of its own: more cycles don't
 make it smaller, which a t-test of cycles against cycles takes no notice of. perf/gate_power.py
 shows what that amounts to, and how often this rule is wrong.
@@ -37,7 +37,7 @@ _BETWEEN_FIRST = 0.02
 _BETWEEN_WEIGHT = 3
 _OF_MEDIAN = math.pi / 2
 _MAD = 1.4826
-_BEYOND = 2.0
+_BEYOND = 1.96
 _POWER = 0.8416
 """Of the normal distribution: the quantile of 80 %."""
 
@@ -120,13 +120,12 @@ def _noise(now: Sequence[float], then: Sequence[Sequence[float]]) -> float:
 
 
 def _within(sessions: Sequence[Sequence[float]]) -> float:
-    """Standard deviation of cycles about their session's median.
+    """Standard deviation of the cycles of a session, that some slow ones leave as it is.
 
-    A median lies nearer to its own few values than the truth does: n/(n − 1) makes up for it.
+    Of pairs, not about the median, as one of three cycles is the median itself: its distance of
+    zero would make noise seem half of what it is.
     """
-    off = [
-        abs(value - statistics.median(session)) * math.sqrt(len(session) / (len(session) - 1))
-        for session in sessions
-        for value in session
+    apart = [
+        abs(one - other) for session in sessions for one, other in itertools.combinations(session, 2)
     ]
-    return max(_WITHIN_LEAST, _MAD * statistics.median(off))
+    return max(_WITHIN_LEAST, _MAD / math.sqrt(2) * statistics.median(apart))
