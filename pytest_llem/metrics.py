@@ -69,6 +69,11 @@ _SINGLE = (
     Metric("load_s", "s", "time to load the engine"),
     Metric("peak_memory_bytes", "bytes", "peak memory of the device while the workload runs"),
     Metric("temperature_max_c", "°C", "temperature of the warmest of the experiment's own devices"),
+    Metric(
+        "cpu_steal_share",
+        "share",
+        "share of the processors' time that the hypervisor gave to others",
+    ),
     Metric("carbon_g", "g", "CO2 equivalent of the energy: intensity × PUE"),
     Metric("cost", "currency", "price of the energy, PUE included"),
 )
@@ -98,6 +103,8 @@ def show(value: float, unit: str) -> str:
         return digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
     if unit == "°C":
         return f"{digits(value)} °C"
+    if unit == "share":
+        return f"{digits(value * 100)} %"
     if unit.startswith("1/"):
         shown = digits(value) if abs(value) >= 1 or value == 0 else f"{value:.3g}"
         return f"{shown}{unit[1:]}"

@@ -110,7 +110,7 @@ def unmeasured(reason: str) -> Figure:
 def measurement(
     *, metrics: Mapping[str, float | Figure] | None = None, **fields: Any
 ) -> Measurement:
-    """A measurement whose metrics are all 1, but for those given, and carbon and cost: not set."""
+    """A measurement whose metrics are all 1, but for those given, carbon and cost, and steal."""
     given = {
         name: value if isinstance(value, Figure) else Figure(value=value)
         for name, value in (metrics or {}).items()
@@ -122,6 +122,7 @@ def measurement(
         windows=(window("load", 1.0), window("measure", 2.0, reading())),
         metrics={name: Figure(value=1.0) for name in METRICS}
         | dict.fromkeys(("carbon_g", "cost"), unmeasured("not set"))
+        | {"cpu_steal_share": Figure(value=0.0)}
         | given,
         tokens={"requests": 2, "input": 8, "output": 6},
         tokens_sha256="e" * 64,

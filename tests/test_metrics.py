@@ -20,6 +20,7 @@ SUFFIXES = {
     "_bytes": "bytes",
     "_c": "°C",
     "_g": "g",
+    "_share": "share",
     "cost": "currency",
 }
 

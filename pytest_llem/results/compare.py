@@ -10,10 +10,10 @@ current cycles, b the medians of B reference sessions, and the sign such that mo
          t₀ = 2 % stands for what a few sessions can't tell, with the weight of three of them
     SE² = t²·(1 + π/2B) + π/2·w²/n
 
-A regression is r > ln(1 + budget) and r > 1.96·SE. π/2 is how much wider a median scatters than a mean
-(of normal noise, many values). The session that is judged has a t of its own: more cycles don't
-make it smaller, which a t-test of cycles against cycles takes no notice of. perf/gate_power.py
-shows what that amounts to, and how often this rule is wrong.
+A regression is r > ln(1 + budget) and r > 1.96·SE. π/2 is how much wider a median scatters than a
+mean (of normal noise, many values). The session that is judged has a t of its own: more cycles
+don't make it smaller, which a t-test of cycles against cycles takes no notice of.
+perf/gate_power.py shows what that amounts to, and how often this rule is wrong.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ def _within(sessions: Sequence[Sequence[float]]) -> float:
     zero would make noise seem half of what it is.
     """
     apart = [
-        abs(one - other) for session in sessions for one, other in itertools.combinations(session, 2)
+        abs(one - other)
+        for session in sessions
+        for one, other in itertools.combinations(session, 2)
     ]
     return max(_WITHIN_LEAST, _MAD / math.sqrt(2) * statistics.median(apart))

@@ -15,6 +15,10 @@ __all__ = ["CONFIDENCE", "interval", "summarise", "summarise_figures"]
 CONFIDENCE = 0.95
 """What an interval is to reach; fewer than six cycles can't, and say what they do reach."""
 
+_UNKNOWN = Figure(
+    value=None, quality="unmeasured", reason="the version that measured didn't have this metric"
+)
+
 
 def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
     """Each metric over the cycles; empty without any measurement.
@@ -27,7 +31,11 @@ def summarise(measurements: Sequence[Measurement]) -> dict[str, Summary]:
     if mixed := mixed_testbeds(measurements):
         reason = f"cycles of different testbeds are not pooled: {mixed}"
         return dict.fromkeys(METRICS, _none(len(measurements), "unmeasured", reason))
-    return {name: summarise_figures([m.metrics[name] for m in measurements]) for name in METRICS}
+    return {
+        # Measurements that are taken over may be of a version that didn't have all of them yet.
+        name: summarise_figures([m.metrics.get(name, _UNKNOWN) for m in measurements])
+        for name in METRICS
+    }
 
 
 def summarise_figures(figures: Sequence[Figure]) -> Summary:

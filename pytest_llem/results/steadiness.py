@@ -1,4 +1,4 @@
-"""Whether the cycles of an experiment are worth their median: do they scatter, or drift? Pure.
+"""Whether the cycles of an experiment are worth their median: do they scatter, or drift, and why?
 
 The rules for scatter are those of ``pyperf check``.
 """
@@ -20,6 +20,10 @@ _MOST_STDEV = 0.10
 _MOST_OFF = 0.50
 """Of the mean."""
 
+_MOST_STOLEN = 0.05
+_TOLD_FROM_S = 0.5
+"""Of shorter windows a tick or two of a processor's time is a large share."""
+
 _MOST_CHANGE = 0.02
 _SIGNIFICANT = 0.05
 """A trend: at least so much from the first to the last cycle, and no likelier by chance."""
@@ -38,7 +42,7 @@ def doubts(measurements: Sequence[Measurement]) -> tuple[str, ...]:
         if len(known) == len(measurements) > 1 and statistics.fmean(known) > 0:
             found += [f"{metric}: {text}" for text in _scatter(known)]
             found += [f"{metric}: {text}" for text in _trend(known)]
-    return tuple(found)
+    return (*found, *_stolen(measurements))
 
 
 def too_few(count: int) -> tuple[str, ...]:
@@ -62,6 +66,25 @@ def _scatter(values: Sequence[float]) -> Iterator[str]:
         yield (
             f"unstable: {what}; see what else runs on the host, let the window be longer (more"
             " prompts, or precision:), or raise execution.cycles"
+        )
+
+
+def _stolen(measurements: Sequence[Measurement]) -> Iterator[str]:
+    """Other virtual machines had the processors: no load average shows that."""
+    metrics = [measurement.metrics for measurement in measurements]
+    shares = [
+        share
+        for one in metrics
+        if "cpu_steal_share" in one and (one["duration_s"].value or 0.0) >= _TOLD_FROM_S
+        if (share := one["cpu_steal_share"].value) is not None
+    ]
+    if shares and max(shares) >= _MOST_STOLEN:
+        least, most = (f"{share * 100:.0f} %" for share in (min(shares), max(shares)))
+        spread = most if least == most else f"{least} to {most}"
+        yield (
+            f"cpu_steal_share: other virtual machines had {spread} of the processors' time, and"
+            " speeds follow that; measure where processors are yours alone, or beside a base"
+            " (--llem-ab)"
         )
 
 

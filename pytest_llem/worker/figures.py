@@ -24,6 +24,7 @@ def figures(
     idle: Idle | None = None,
     trace: TraceSummary | None = None,
     ended: Sequence[RequestTiming] | None = None,
+    steal: Figure | None = None,
 ) -> dict[str, Figure]:
     """The value of every metric, or null with the reason.
 
@@ -35,6 +36,7 @@ def figures(
         idle: power with the engine loaded and no request; None where it wasn't asked for.
         trace: what a power trace saw over the measured window; None where there was none.
         ended: requests that goodput is of, where these are others than the latencies'.
+        steal: share of the processors' time that went to other machines; None where nobody looked.
     """
     by_phase = {window.phase: window for window in windows}
     window = by_phase["measure"]
@@ -53,6 +55,7 @@ def figures(
         if facts.peak_memory_bytes is None
         else Figure(value=float(facts.peak_memory_bytes))
     )
+    found["cpu_steal_share"] = steal or null("nobody looked").figure
     return {name: found[name] for name in METRICS}
 
 

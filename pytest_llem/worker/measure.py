@@ -21,6 +21,7 @@ from pytest_llem.worker.model_facts import Served
 from pytest_llem.worker.phases import Phases
 from pytest_llem.worker.repeats import Emit, per_run
 from pytest_llem.worker.runs import Bench, run
+from pytest_llem.worker.steal import Steal
 from pytest_llem.worker.surroundings import Surroundings, send_trace, watched
 from pytest_llem.worker.warmup import warm_up
 
@@ -111,6 +112,7 @@ class _Taken:
         self._surroundings = surroundings
         self._rest = rest
         self._phases = Phases(emit)
+        self._steal = Steal()
 
     def run(self, mode: str, *, keep: bool) -> None:
         """All phases; the engine is closed at their end, unless it is kept."""
@@ -121,7 +123,7 @@ class _Taken:
         self._rest.settle(phases)
         self._warmed, self._warnings = _warm_up(experiment, engine, held.facts.vocab_size, phases)
         bench = Bench(experiment, engine, held.facts, held.missing, phases, self._tell, loaded_s)
-        with self._surroundings.around():
+        with self._surroundings.around(), self._steal:
             self._runs = run(bench)
         self._testbed = testbed(held.facts.device, held.meters)
         self._testbed["worker"] = mode
@@ -150,6 +152,7 @@ class _Taken:
             idle=resting,
             trace=observed.trace,
             ended=None if part is None else part.ended,
+            steal=self._steal.share,
         )
         if part is not None:
             metrics = part.withhold(metrics)

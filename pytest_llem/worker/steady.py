@@ -34,7 +34,9 @@ _LATE = 0.25
 What all are late by makes no difference: loops mostly wake up to a millisecond late.
 """
 
-_ELSEWHERE = frozenset({"load_s", "peak_memory_bytes", "idle_power_w", "carbon_g", "cost"})
+_ELSEWHERE = frozenset(
+    {"load_s", "peak_memory_bytes", "cpu_steal_share", "idle_power_w", "carbon_g", "cost"}
+)
 """Metrics that don't come from the window, or say themselves why they are null."""
 
 _LATENCIES = ("ttft_", "itl_", "tpot_", "e2e_")

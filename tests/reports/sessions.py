@@ -74,6 +74,7 @@ def measurement(
     idle_w = 4.0 if estimated else 62.0
     ttft_s, tpot_s = 9.0 / rate, 1.3 / rate * 4
     values: dict[str, Figure] = {n: Figure(value=1.0) for n in METRICS}
+    values["cpu_steal_share"] = Figure(value=0.0)
     values |= {
         "energy_j": energy(total_j),
         "net_energy_j": energy(total_j - idle_w * duration_s),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from random import Random
 
@@ -42,6 +43,33 @@ def test_a_single_cycle_far_off() -> None:
     # Of so many that their standard deviation is small.
     (text,) = doubts(cycles(160, *[100.0] * 59))
     assert "unstable: one of 60 cycles is +58 % off the mean" in text
+
+
+def stolen(*shares: float | None, duration_s: float = 2.0) -> list[Measurement]:
+    metrics = (
+        {"cpu_steal_share": unmeasured("untold") if share is None else Figure(value=share)}
+        for share in shares
+    )
+    return [measurement(metrics={**one, "duration_s": duration_s}) for one in metrics]
+
+
+@pytest.mark.parametrize(
+    ("shares", "told"),
+    [((0.02, 0.31, None), "had 2 % to 31 % of"), ((0.17, 0.17), "had 17 % of the processors'")],
+)
+def test_other_virtual_machines_are_named(shares: tuple[float | None, ...], told: str) -> None:
+    (text,) = doubts(stolen(*shares))
+    assert text.startswith("cpu_steal_share: other virtual machines ")
+    assert told in text
+    assert "--llem-ab" in text
+
+
+def test_time_that_is_hardly_stolen_or_not_told_raises_none() -> None:
+    assert doubts(stolen(0.04, 0.0, None)) == ()
+    assert doubts(stolen(0.5, 0.5, duration_s=0.1)) == ()
+    bare = measurement()
+    older = {name: bare.metrics[name] for name in bare.metrics if name != "cpu_steal_share"}
+    assert doubts([dataclasses.replace(bare, metrics=older)]) == ()
 
 
 @pytest.mark.parametrize(("last", "sign"), [(108.0, "+8 %"), (92.0, "-8 %")])

@@ -18,7 +18,7 @@ from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Measurement, Window
 from pytest_llem.wire import PROTOCOL, checksum, to_dict
 
-_METRICS = {name: Figure(value=1.0) for name in METRICS}
+_METRICS = {name: Figure(value=float(name != "cpu_steal_share")) for name in METRICS}
 _NONE = Figure(value=None, quality="unmeasured", reason="there is no model")
 _DERIVED = dict.fromkeys(
     ("energy_per_flop_j", "output_tokens_per_s_bound", "bandwidth_share"), _NONE

@@ -75,6 +75,7 @@ def computed(
         Slo(ttft_s=0.5),
         idle=None if idle is None else idle_of(window("idle", idle_s, *idle)),
         trace=trace,
+        steal=Figure(value=0.0),
     )
 
 

@@ -108,7 +108,7 @@ def test_a_reading_says_nothing_of_a_rest_that_was_not_there() -> None:
 # --- what can't be told --------------------------------------------------------------------
 
 FOUND = {name: Figure(value=1.0) for name in METRICS}
-ELSEWHERE = {"load_s", "peak_memory_bytes", "idle_power_w", "carbon_g", "cost"}
+ELSEWHERE = {"load_s", "peak_memory_bytes", "idle_power_w", "carbon_g", "cost", "cpu_steal_share"}
 
 
 def nulls(found: dict[str, Figure]) -> set[str]:
