@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -17,8 +16,8 @@ __all__ = ["OLDEST_PROTOCOL", "PROTOCOL", "Misfit", "checksum", "dotted", "from_
 PROTOCOL = 1
 """Version of what host and worker say to each other."""
 
-_LARGEST = 1e100
-"""Beyond all that can be counted or measured; JSON has numbers of any length."""
+_LARGEST = 10**300
+"""JSON has integers of any length, and no float is larger than some 10^308."""
 
 OLDEST_PROTOCOL = 1
 """The oldest version that a host still understands."""
@@ -250,13 +249,13 @@ def _scalar(hint: Any) -> _Reader:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and _is_sane(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _has_float(value)
 
 
 def _is_exactly(kind: Any, value: Any) -> bool:
-    return type(value) is kind and (kind is not int or _is_sane(value))
+    return type(value) is kind and (kind is not int or _has_float(value))
 
 
-def _is_sane(value: float) -> bool:
-    """Whether it can be squared and added up; not a number, and infinity, are told of elsewhere."""
-    return not _LARGEST < abs(value) < math.inf
+def _has_float(value: Any) -> bool:
+    """Whether there is arithmetic for it; not a number, and infinity, are told of elsewhere."""
+    return not isinstance(value, int) or abs(value) <= _LARGEST

@@ -41,7 +41,7 @@ from tests.builders import (
     window,
 )
 
-FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
 MAYBE = st.none() | FINITE
 QUALITY = st.sampled_from(["ok", "short", "degraded", "estimated", "unmeasured"])
 
@@ -193,7 +193,7 @@ TIMING = {"submitted_s": 0.0, "token_s": [1.0], "input_tokens": 1, "output_token
         (Figure, {}, "Figure: .*missing.*'value'"),
         (Figure, {"value": True}, "^value: expected float, got True"),
         (Figure, {"value": 10**400}, "^value: expected float, got 1000"),
-        (Figure, {"value": -1e101}, r"^value: expected float, got -1e\+101"),
+        (Figure, {"value": -(10**301)}, "^value: expected float, got -1000"),
         (Prompts, {"count": 10**400}, "^count: expected int, got 1000"),
         (Figure, {"value": "1.0"}, "^value: expected float, got '1.0'"),
         (Figure, {"value": 1.0, "quality": "good"}, "'good'"),

@@ -172,9 +172,11 @@ IGNORED = {
     "junit testcase time": "a time",
     "junit testsuite time timestamp": "a time",
     "junit properties llem.*": "figures of another run",
+    "junit property llem.cpu_steal_share": "left out where a window is too short to tell it",
     "junit order of testcases": "that in which they ended",
     "markdown: numbers, their units and which is the best": "figures of another run",
     "markdown: notes on cycles that scatter or ran side by side": "as in the report",
+    "markdown: shared": "without xdist nothing is",
 }
 """What may differ between a run with xdist and one without, and why."""
 
@@ -209,7 +211,11 @@ def junit(path: Path) -> list[tuple[Any, ...]]:
             case.get("classname"),
             case.get("name"),
             [child.tag for child in case if child.tag != "properties"],
-            sorted(str(each.get("name")) for each in case.iter("property")),
+            sorted(
+                name
+                for each in case.iter("property")
+                if (name := str(each.get("name"))) != "llem.cpu_steal_share"
+            ),
         )
         for case in ElementTree.parse(path).iter("testcase")
     )
@@ -219,8 +225,9 @@ def words(path: Path) -> list[str]:
     """Lines of a Markdown file, in any order of a table's rows, without what is ignored."""
     figure = re.compile(r"(?:\*\*)?-?\d[\d,.]*(?: (?:[kMmµn]?(?:J|s|Wh|W)|%))?(?:\*\*)?")
     lines = [figure.sub("#", line) for line in path.read_text().splitlines()]
-    noted = ("unstable", "drift", "side by side", "session")
-    return sorted(line for line in lines if not any(note in line for note in noted))
+    lines = [line.replace(" *shared*", "") for line in lines]
+    noted = ("unstable", "drift", "side by side", "session", "*shared* =")
+    return sorted(line for line in lines if line and not any(note in line for note in noted))
 
 
 def test_reports_are_those_of_a_run_without_xdist(
