@@ -107,8 +107,8 @@ def draw(points: Sequence[Point], *, width: int) -> str:
         axes.plot(xs, ys, color=ACCENT, linewidth=1.5, alpha=0.55, zorder=1.5)
     for series in dict.fromkeys(point.series for point in points):
         _scatter(axes, [point for point in points if point.series == series])
-    if len(points) <= _WITH_INTERVALS:
-        _intervals(axes, points)
+    for (rate, low_j), (_, high_j) in _ends(points):
+        axes.vlines(rate, low_j, high_j, color=MUTED, linewidth=1.0, alpha=0.7, zorder=2)
     axes.margins(0.12, 0.12)
     most = 30 if width > NARROW else 18
     for point, offset in _places(axes, points, front, most):
@@ -150,11 +150,16 @@ def _scatter(axes: Axes, points: Sequence[Point]) -> None:
             marks.set_urls([f"#{point.key}" for point in own])
 
 
-def _intervals(axes: Axes, points: Sequence[Point]) -> None:
-    for point in points:
-        if point.low_j is not None and point.high_j is not None:
-            ends = (point.low_j, point.high_j)
-            axes.vlines(point.rate, *ends, color=MUTED, linewidth=1.0, alpha=0.7, zorder=2)
+_End = tuple[float, float]
+"""Of an interval: output tokens per second, and joules per token."""
+
+
+def _ends(points: Sequence[Point]) -> Iterator[tuple[_End, _End]]:
+    """Lower and upper ends of the intervals that are drawn."""
+    if len(points) <= _WITH_INTERVALS:
+        for point in points:
+            if point.low_j is not None and point.high_j is not None:
+                yield (point.rate, point.low_j), (point.rate, point.high_j)
 
 
 def _places(
@@ -170,13 +175,15 @@ def _places(
     across, up = (side * 72 for side in axes.figure.get_size_inches())  # type: ignore[union-attr]
     across, up = across * area.width, up * area.height
 
-    def pixels(point: Point) -> tuple[float, float]:
-        scaled = axes.transScale.transform((point.rate, point.energy_j))
-        x, y = axes.transLimits.transform(scaled)
+    def pixels(rate: float, energy_j: float) -> tuple[float, float]:
+        x, y = axes.transLimits.transform(axes.transScale.transform((rate, energy_j)))
         return x * across, y * up
 
-    at = {point.key: pixels(point) for point in points}
+    at = {point.key: pixels(point.rate, point.energy_j) for point in points}
     taken = [_Box(x - 5, x + 5, y - 5, y + 5) for x, y in at.values()]
+    for low, high in _ends(points):
+        (x, bottom), (_, top) = pixels(*low), pixels(*high)
+        taken.append(_Box(x - 1, x + 1, bottom, top))
     for (x, y), (to_x, to_y) in itertools.pairwise(at[point.key] for point in front):
         steps = 1 + int(max(abs(to_x - x), abs(to_y - y)) / 4)
         line = [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps)]
