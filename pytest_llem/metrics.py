@@ -90,7 +90,7 @@ _PREFIXES = (
     *((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, "")),
     *((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p")),
 )
-_PREFIXED = frozenset({"J", "W", "s", "bytes", "g", ""})
+_PREFIXED = frozenset({"J", "W", "Wh", "s", "bytes", "g", ""})
 
 
 def show(value: float, unit: str) -> str:
