@@ -223,10 +223,10 @@ def junit(path: Path) -> list[tuple[Any, ...]]:
 
 def words(path: Path) -> list[str]:
     """Lines of a Markdown file, in any order of a table's rows, without what is ignored."""
-    figure = re.compile(r"(?:\*\*)?-?\d[\d,.]*(?: (?:[kMmµn]?(?:J|s|Wh|W)|%))?(?:\*\*)?")
+    figure = re.compile(r"(?:\*\*)?-?\d[\d,.]*(?: (?:[kMmµn]?(?:J|s|Wh|W)\b|%))?(?:\*\*)?")
     lines = [figure.sub("#", line) for line in path.read_text().splitlines()]
     lines = [line.replace(" *shared*", "") for line in lines]
-    noted = ("unstable", "drift", "side by side", "session", "*shared* =")
+    noted = ("unstable", "drift", "side by side", "*shared* =", "<sub>pytest-llem")
     return sorted(line for line in lines if line and not any(note in line for note in noted))
 
 
