@@ -176,7 +176,7 @@ IGNORED = {
     "junit order of testcases": "that in which they ended",
     "markdown: numbers, their units and which is the best": "figures of another run",
     "markdown: notes on cycles that scatter or ran side by side": "as in the report",
-    "markdown: shared": "without xdist nothing is",
+    "markdown: shared, and by whom": "without xdist nothing is",
 }
 """What may differ between a run with xdist and one without, and why."""
 
@@ -226,7 +226,7 @@ def words(path: Path) -> list[str]:
     figure = re.compile(r"(?:\*\*)?-?\d[\d,.]*(?: (?:[kMmµn]?(?:J|s|Wh|W)\b|%))?(?:\*\*)?")
     lines = [figure.sub("#", line) for line in path.read_text().splitlines()]
     lines = [line.replace(" *shared*", "") for line in lines]
-    noted = ("unstable", "drift", "side by side", "*shared* =", "<sub>pytest-llem")
+    noted = ("unstable", "drift", "side by side", "*shared* =", "by fixed (counter)", "<sub>pytest")
     return sorted(line for line in lines if line and not any(note in line for note in noted))
 
 
