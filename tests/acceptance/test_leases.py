@@ -19,7 +19,7 @@ ON_GPUS = HEADER.replace("meters: [fixed]", "meters: [rapl]") + "    power_trace
 STUDY = """\
 device: cuda
 execution: {cycles: 1}
-fake: {computes_on: cuda}
+fake: {computes_on: cuda, token_s: 0.05}
 expect: {cpu_energy_j: {max: 1000000}}
 experiments:
   - {id: a}
