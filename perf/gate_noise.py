@@ -41,13 +41,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from perf.gate_power import BUDGET, OWN, Model
-from pytest_llem.results.compare import Change, change, judged
+from pytest_llem.results.compare import Change, change, judged, scatter
 
 ROOT = Path(__file__).parents[1]
 STUDY = ROOT / "benchmarks" / "quickstart.study.yaml"
 METRIC = "output_tokens_per_s"
 CYCLES = 3
-_MAD = 1.4826
 _OF_MEDIAN = math.pi / 2
 _SLOW = 4.0
 """Standard deviations above its session's median: then a cycle is slow for reasons of its own."""
@@ -61,9 +60,7 @@ def fit(sessions: Sequence[Speeds]) -> Model:
     series = [[-math.log(speed) for speed in cycles] for one in sessions for cycles in one.values()]
     drift = statistics.median(b - a for cycles in series for a, b in itertools.pairwise(cycles))
     level = [[value - drift * n for n, value in enumerate(cycles)] for cycles in series]
-    # Of pairs, not about the median: one of three cycles is the median itself.
-    apart = [abs(a - b) for cycles in level for a, b in itertools.combinations(cycles, 2)]
-    within = _MAD * statistics.median(apart) / math.sqrt(2)
+    within = scatter(level)
     off = [value - statistics.median(cycles) for cycles in level for value in cycles]
     slow = [math.expm1(each) for each in off if each > _SLOW * within]
     names = sessions[0]

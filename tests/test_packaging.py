@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ FREE = re.compile(
     r"|Unlicense|HPND|Zlib|0BSD|CC0)",
     re.IGNORECASE,
 )
-BOUND = re.compile(r"\bA?GPL|\bGNU|\bSSPL|Proprietary|NVIDIA", re.IGNORECASE)
+BOUND = re.compile(r"GPL|\bGNU|\bSSPL|Proprietary|NVIDIA", re.IGNORECASE)
 
 
 def test_the_version_has_one_place() -> None:
@@ -39,19 +40,28 @@ def project_table() -> str:
     return str(table)
 
 
-def test_the_changelog_is_assembled_of_all_fragments() -> None:
+def test_the_changelog_is_assembled_of_all_fragments(tmp_path: Path) -> None:
     pytest.importorskip("towncrier")
-    draft = subprocess.run(
-        [sys.executable, "-m", "towncrier", "build", "--draft", "--version=9.9"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    said = " ".join(draft.split())
-    assert "## 9.9 (" in said
+    for name in ("pyproject.toml", "CHANGELOG.md", "pytest_llem/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "changelog").mkdir()
+    for path in FRAGMENTS:
+        shutil.copy(path, tmp_path / "changelog")
+    for kind in ("feature", "fix", "change", "removal"):
+        (tmp_path / f"changelog/0.{kind}.md").write_text(f"A `{kind}` of the test.\n")
+    command = [sys.executable, "-m", "towncrier", "build", "--yes", "--version=9.9"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
+    assembled = " ".join((tmp_path / "CHANGELOG.md").read_text().split())
+    for kind in ("feature", "fix", "change", "removal"):
+        assert f"- A `{kind}` of the test." in assembled
     for fragment in FRAGMENTS:
-        assert " ".join(fragment.read_text().split()) in said, fragment.name
+        assert " ".join(fragment.read_text().split()) in assembled, fragment.name
+    # Behind the introduction, and before what was there.
+    assert (
+        assembled.index("# Changelog") < assembled.index("## 9.9 (") < assembled.index("## 0.1.0")
+    )
+    assert list((tmp_path / "changelog").iterdir()) == []
 
 
 def licence(of: metadata.PackageMetadata) -> str:

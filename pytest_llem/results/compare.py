@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["FEWEST", "Change", "Verdict", "change", "judged"]
+__all__ = ["FEWEST", "Change", "Verdict", "change", "judged", "scatter"]
 
 FEWEST = 3
 """Cycles that a session needs to be compared."""
@@ -114,20 +114,23 @@ def _noise(now: Sequence[float], then: Sequence[Sequence[float]]) -> float:
     spread = statistics.variance(medians) if len(medians) > 1 else 0.0
     more = len(medians) - 1
     between = (_BETWEEN_WEIGHT * _BETWEEN_FIRST**2 + more * spread) / (_BETWEEN_WEIGHT + more)
-    within = _within([now, *then]) ** 2
+    within = max(_WITHIN_LEAST, scatter([now, *then])) ** 2
     of_sessions = between * (1 + _OF_MEDIAN / len(medians))
     return math.sqrt(of_sessions + _OF_MEDIAN * within / len(now))
 
 
-def _within(sessions: Sequence[Sequence[float]]) -> float:
+def scatter(sessions: Sequence[Sequence[float]]) -> float:
     """Standard deviation of the cycles of a session, that some slow ones leave as it is.
 
     Of pairs, not about the median, as one of three cycles is the median itself: its distance of
     zero would make noise seem half of what it is.
+
+    Args:
+        sessions: logarithms, two at least of each.
     """
     apart = [
         abs(one - other)
         for session in sessions
         for one, other in itertools.combinations(session, 2)
     ]
-    return max(_WITHIN_LEAST, _MAD / math.sqrt(2) * statistics.median(apart))
+    return _MAD / math.sqrt(2) * statistics.median(apart)

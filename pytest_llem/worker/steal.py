@@ -39,7 +39,8 @@ class Steal:
     def __init__(self, path: str = _STAT) -> None:
         """``path`` is where Linux shows them."""
         self._path = path
-        self._before = self._after = self._look()
+        self._before: _Look | None = None
+        self._after: _Look | None = None
 
     def __enter__(self) -> Steal:
         """Look for the first time."""

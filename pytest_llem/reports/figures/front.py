@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pytest_llem.metrics import show
 from pytest_llem.reports.figures.canvas import (
@@ -37,20 +37,6 @@ _ALL_NAMED = 16
 
 _SIDES = ((9.0, -9.0), (-9.0, -9.0), (9.0, 9.0), (-9.0, 9.0), (9.0, 0.0), (-9.0, 0.0))
 """Where a name may stand, the best first, in pixels to the right of its point, and above it."""
-
-
-class _Box(NamedTuple):
-    """Room that something takes in a figure, in pixels."""
-
-    left: float
-    right: float
-    low: float
-    high: float
-
-    def meets(self, other: _Box) -> bool:
-        """Whether they lie over each other."""
-        across = self.left < other.right and other.left < self.right
-        return across and self.low < other.high and other.low < self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +156,8 @@ def _places(
     Those of the front come first. A name for which no side has room is left out, rather than
     written over something; it is there beside the mouse.
     """
+    from matplotlib.transforms import Bbox
+
     axes.autoscale_view()
     area = axes.get_position()
     across, up = (side * 72 for side in axes.figure.get_size_inches())  # type: ignore[union-attr]
@@ -180,23 +168,23 @@ def _places(
         return x * across, y * up
 
     at = {point.key: pixels(point.rate, point.energy_j) for point in points}
-    taken = [_Box(x - 5, x + 5, y - 5, y + 5) for x, y in at.values()]
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in at.values()]
     for low, high in _ends(points):
         (x, bottom), (_, top) = pixels(*low), pixels(*high)
-        taken.append(_Box(x - 1, x + 1, bottom, top))
+        taken.append(Bbox.from_extents(x - 1, bottom, x + 1, top))
     for (x, y), (to_x, to_y) in itertools.pairwise(at[point.key] for point in front):
         steps = 1 + int(max(abs(to_x - x), abs(to_y - y)) / 4)
         line = [(x + (to_x - x) * i / steps, y + (to_y - y) * i / steps) for i in range(steps)]
-        taken += [_Box(x - 1, x + 1, y - 1, y + 1) for x, y in line]
+        taken += [Bbox.from_extents(x - 1, y - 1, x + 1, y + 1) for x, y in line]
     others = [point for point in points if point not in front]
     for point in (*front, *(others if len(points) <= _ALL_NAMED else ())):
         x, y = at[point.key]
         length = text_width(short(point.name, most))
         for right, above in _SIDES:
             begin = x + right if right > 0 else x + right - length
-            box = _Box(begin, begin + length, y + above - 7, y + above + 7)
-            inside = box.left >= -60 and box.right <= across + 8 and box.low >= 0 and box.high <= up
-            if inside and not any(box.meets(other) for other in taken):
+            box = Bbox.from_extents(begin, y + above - 7, begin + length, y + above + 7)
+            inside = box.x0 >= -60 and box.x1 <= across + 8 and box.y0 >= 0 and box.y1 <= up
+            if inside and not box.count_overlaps(taken):
                 taken.append(box)
                 yield point, (right, above)
                 break
