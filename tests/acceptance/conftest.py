@@ -16,6 +16,7 @@ import psutil
 import pytest
 from jsonschema.exceptions import best_match
 
+from pytest_llem.results.sessions import sessions
 from tests.acceptance.template import Template
 from tests.report_schema import validator
 
@@ -138,7 +139,9 @@ class Project:
 
     def journal(self) -> list[dict[str, Any]]:
         """All lines of all journals, in the order of the sessions; without their checksums."""
-        files = sorted((self.pytester.path / "results").glob("*/journal.*.jsonl"))
+        # Two that began in the same second have names that don't tell which was first.
+        folders = reversed(sessions(self.pytester.path / "results"))
+        files = [file for folder in folders for file in sorted(folder.glob("journal.*.jsonl"))]
         found = [json.loads(line) for file in files for line in file.read_text().splitlines()]
         return [{key: value for key, value in one.items() if key != "crc32"} for one in found]
 

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from pytest_llem.extensions import WELL_KNOWN
+from pytest_llem.results.sessions import sessions
 from pytest_llem.study import user_config
 from tests.acceptance.template import Template
 from tests.docs.shell import Done, Shell, commands
@@ -216,7 +217,7 @@ SESSION = "20261122T101010Z-4a6d"
 
 
 def latest(folder: Path) -> str:
-    return max(path.name for path in (folder / "results").glob("2*"))
+    return sessions(folder / "results")[0].name
 
 
 def project(folder: Path) -> None:
