@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{line}\n")
     if output is not None:
         data = _document(merged, reports)
-        files.write(output, json.dumps(data, indent=1, allow_nan=False) + "\n")
+        files.write(output, json_report.text(data))
         sys.stdout.write(f"report: {output}\n")
     return merged.exit_status
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import getpass
 import importlib
-import json
 import os
 import platform
 import socket
@@ -19,7 +18,7 @@ from pytest_llem.errors import ResultsError
 from pytest_llem.plugin import comparing
 from pytest_llem.plugin.naming import shown_path
 from pytest_llem.plugin.session import results_folder
-from pytest_llem.reports import files
+from pytest_llem.reports import files, json_report
 from pytest_llem.reports.document import Report, from_document
 from pytest_llem.results import raw
 
@@ -106,7 +105,7 @@ class Outputs:
         elif name == "llem_markdown":
             _write_markdown(path, from_document(shown))
         else:
-            files.write(path, json.dumps(shown, indent=1, allow_nan=False) + "\n")
+            files.write(path, json_report.text(shown))
 
 
 def _writable(option: str, path: Path) -> Path:

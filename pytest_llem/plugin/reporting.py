@@ -18,7 +18,7 @@ from pytest_llem.plugin.session import results_folder
 from pytest_llem.reports import details, json_report, points, scalars, terminal
 from pytest_llem.reports.collected import Collected, GateResult
 from pytest_llem.reports.table import Line
-from pytest_llem.results.journal import read
+from pytest_llem.results.journal import entries
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.results.provenance import environment
 from pytest_llem.results.stopping import failed_too_often
@@ -158,6 +158,13 @@ class Reporting:
             return None
         return ("passed", "r", "RESUMED") if all(o["resumed"] for o in outcomes) else None
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take the figures from a report that all have seen: the terminal keeps it to the end."""
+        if outcomes := vars(report).get("llem", {}).get("outcomes"):
+            # Whether it was resumed, the terminal may ask again.
+            outcomes[:] = [{"resumed": outcome["resumed"]} for outcome in outcomes]
+
     def show(self, notices: Sequence[str]) -> None:
         """Print what was noticed before the first test; the summary doesn't repeat it."""
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -237,13 +244,14 @@ class Reporting:
 
         known = set(map(key, self._outcomes))
         folder = results_folder(self._config)
-        journaled, problems = read(folder)
-        self._said += [p.replace(str(folder), shown_path(self._config, folder)) for p in problems]
-        lost = [outcome for outcome in journaled if key(outcome) not in known]
-        self._outcomes += lost
-        for outcome in lost:
-            name = f"{outcome.experiment} cycle {outcome.cycle}"
-            self._said.append(f"{name}: from the journal, its xdist worker was lost")
+        shown = shown_path(self._config, folder)
+        for entry in entries(folder):
+            if isinstance(entry, str):
+                self._said.append(entry.replace(str(folder), shown))
+            elif key(entry) not in known:
+                self._outcomes.append(entry)
+                name = f"{entry.experiment} cycle {entry.cycle}"
+                self._said.append(f"{name}: from the journal, its xdist worker was lost")
 
     def _document(self, session: pytest.Session) -> dict[str, Any]:
         """All that reports are made of, as the user's hooks leave it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from pytest_llem.errors import ResultsError
@@ -28,24 +29,31 @@ def check_writable(path: Path) -> None:
         raise ResultsError(f"{path} can't be written: {error.strerror}") from error
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes | Iterable[str]) -> None:
     """Put a text, in UTF-8, or bytes in place of a file, atomically.
+
+    Args:
+        path: of the file.
+        content: also as parts of a text that is too long to be in memory twice.
 
     Raises:
         ResultsError: when the disk doesn't take it; an older file is then still whole.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    parts = [content] if isinstance(content, (str, bytes)) else content
     try:
-        data = content if isinstance(content, bytes) else content.encode()
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part if isinstance(part, bytes) else part.encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, UnicodeError) as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, (OSError, UnicodeError)):
+            raise
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ResultsError(f"{path} can't be written: {reason}") from error
 

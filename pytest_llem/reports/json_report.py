@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_llem.reports.collected import Collected, ExperimentResult, GateResult
@@ -18,7 +19,7 @@ from pytest_llem.reports.document import (
 from pytest_llem.results.steadiness import too_few
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["document"]
+__all__ = ["document", "text"]
 
 
 def document(
@@ -57,6 +58,16 @@ def document(
         merged_from=tuple(merged_from),
     )
     return to_dict(report)
+
+
+def text(document: Mapping[str, Any]) -> Iterator[str]:
+    """A report's file in many short parts: that of ten thousand measurements is hundreds of MB.
+
+    Raises:
+        ValueError: at a part that JSON has no word for, as is NaN.
+    """
+    yield from json.JSONEncoder(indent=1, allow_nan=False).iterencode(document)
+    yield "\n"
 
 
 def _experiment(study: str, file: str, name: str, result: ExperimentResult) -> ExperimentReport:

@@ -12,6 +12,7 @@ import os
 import re
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from pytest_llem.errors import ResultsError
 from pytest_llem.results.outcome import Outcome
 from pytest_llem.wire import from_dict, to_dict
 
-__all__ = ["Journal", "journals", "read", "written_to"]
+__all__ = ["Journal", "entries", "journals", "read", "written_to"]
 
 _SUM = re.compile(rb',"crc32":"([0-9a-f]{8})"}')
 _SUM_LENGTH = len(b',"crc32":"01234567"}')
@@ -125,21 +126,27 @@ def read(folder: Path, kind: str = "journal") -> tuple[list[Outcome], list[str]]
     """
     outcomes: list[Outcome] = []
     problems: list[str] = []
+    for entry in entries(folder, kind):
+        if isinstance(entry, Outcome):
+            outcomes.append(entry)
+        else:
+            problems.append(entry)
+    return outcomes, problems
+
+
+def entries(folder: Path, kind: str = "journal") -> Iterator[Outcome | str]:
+    """What :func:`read` gives, one at a time: for journals longer than what is needed of them."""
     for path in journals(folder, kind):
         try:
-            lines = path.read_bytes().split(b"\n")
+            with path.open("rb") as file:
+                for number, line in enumerate(file, 1):
+                    try:
+                        yield _outcome(line.removesuffix(b"\n"))
+                    except (ValueError, RecursionError) as error:
+                        cause = str(error).partition("\n")[0]
+                        yield f"{path}:{number}: left out, it is not a whole outcome: {cause}"
         except OSError as error:
-            problems.append(f"{path}: can't be read: {error.strerror}")
-            continue
-        for number, line in enumerate(lines, 1):
-            if not line and number == len(lines):
-                break  # behind the last newline
-            try:
-                outcomes.append(_outcome(line))
-            except (ValueError, RecursionError) as error:
-                cause = str(error).partition("\n")[0]
-                problems.append(f"{path}:{number}: left out, it is not a whole outcome: {cause}")
-    return outcomes, problems
+            yield f"{path}: can't be read: {error.strerror}"
 
 
 def _outcome(line: bytes) -> Outcome:

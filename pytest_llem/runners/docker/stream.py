@@ -130,12 +130,13 @@ class Stream:
                 self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, once nobody writes or reads: its number may be another's next."""
         self._closed = True
         things: list[Any] = [self._raw, self._socket, getattr(self._raw, "_response", None)]
-        for thing in things:
-            with contextlib.suppress(Exception):  # closed before, in an order of its own
-                thing.close()
+        with self._lock:
+            for thing in things:
+                with contextlib.suppress(Exception):  # closed before, in an order of its own
+                    thing.close()
 
     def _take(self) -> bytes | None:
         """Whatever is there now; empty at the end, None when there is nothing yet."""

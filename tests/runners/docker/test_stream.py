@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -189,3 +190,37 @@ def test_a_request_nobody_takes_ends_with_the_output(ends: tuple[Stream, socket.
     assert time.monotonic() - begun < 20
     assert stream.receive(10) == [(STDERR, b"no such program")]
     assert stream.receive(10) == []
+
+
+class Slow(socket.socket):
+    """A connection whose writes take until they are let through."""
+
+    def __init__(self, other: socket.socket) -> None:
+        super().__init__(fileno=other.detach())
+        self.begun, self.let_through = threading.Event(), threading.Event()
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        self.begun.set()
+        assert self.let_through.wait(30)
+        return super().send(data, flags)
+
+
+def test_a_connection_is_not_closed_beneath_a_write() -> None:
+    # The next one to be opened may get its number, and then what is still to be written.
+    ours, theirs = socket.socketpair()
+    raw = Slow(ours)
+    stream = Stream(raw)
+    writing = threading.Thread(target=stream.send, args=[b"beat"])
+    writing.start()
+    assert raw.begun.wait(30)
+    closing = threading.Thread(target=stream.close)
+    closing.start()
+    closing.join(0.2)
+    assert raw.fileno() != -1
+    raw.let_through.set()
+    writing.join()
+    closing.join()
+    assert raw.fileno() == -1
+    with theirs:
+        assert theirs.recv(100) == b"beat"
+        assert theirs.recv(100) == b""
