@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -193,8 +194,9 @@ class Reporting:
         """Whether xdist's workers collect and run, and this process hears of it only."""
         return self._config.pluginmanager.has_plugin("dsession")
 
-    @property
+    @functools.cached_property
     def _collected(self) -> Collected:
+        """All there is, asked for when the session ends: nothing comes after that."""
         last = len(self.order)
         outcomes = sorted(self._outcomes, key=lambda each: self.order.get(each.node, last))
         gates = sorted(self._gates.values(), key=lambda each: self.order.get(each.node, last))
@@ -219,7 +221,7 @@ class Reporting:
         self._arrivals.close()
         if self._distributed:
             self._take_lost()
-        results = self._collected.experiments().values()
+        results = self._collected.experiments.values()
         wanted = [o for result in results for o in result.outcomes if not o.skip_wanted]
         if wanted and not any(outcome.measurement for outcome in self._outcomes):
             self._said.append(f"none of the {len(wanted)} measurements was made")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class GateResult:
         return overall(self.verdicts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class ExperimentResult:
     """An experiment with all its cycles.
 
@@ -68,12 +69,12 @@ class ExperimentResult:
         """Of the cycles that were measured."""
         return [o.measurement for o in self.outcomes if o.measurement]
 
-    @property
+    @functools.cached_property
     def summary(self) -> dict[str, Summary]:
         """Each metric over the measured cycles; empty when there are none."""
         return summarise(self.measurements)
 
-    @property
+    @functools.cached_property
     def comparisons(self) -> dict[str, Comparison | str]:
         """Speed and energy beside earlier sessions or the base, or why not.
 
@@ -94,7 +95,7 @@ class ExperimentResult:
         """Of an A/B comparison."""
         return self.outcomes[0].arm if self.outcomes else None
 
-    @property
+    @functools.cached_property
     def doubts(self) -> tuple[str, ...]:
         """What its cycles say against their median: scatter, drift, another engine."""
         made = [outcome for outcome in self.outcomes if outcome.measurement]
@@ -105,7 +106,7 @@ class ExperimentResult:
         return doubts(ordered)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Collected:
     """Outcomes and gates in the order they came in.
 
@@ -119,6 +120,7 @@ class Collected:
     gates: Sequence[GateResult]
     references: References | None = None
 
+    @functools.cached_property
     def experiments(self) -> dict[tuple[str, str, str], ExperimentResult]:
         """(study, file, experiment) to what is known of it, in the order of first appearance.
 

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pytest_llem.metrics import show
-from pytest_llem.records import Measurement
+from pytest_llem.records import Measurement, Summary
 from pytest_llem.reports.collected import Collected
-from pytest_llem.results.statistics import summarise
 
 __all__ = ["lines"]
 
 
 def lines(collected: Collected) -> Iterator[str]:
     """Lines below the table, for those who ask for more."""
-    for (_, _, name), result in collected.experiments().items():
+    for (_, _, name), result in collected.experiments.items():
         made = {o.resumed: None for o in result.outcomes if o.resumed}
         for session in made:
             cycles = [f"c{o.cycle}" for o in result.outcomes if o.resumed == session]
             yield f"{name}: resumed: {', '.join(cycles)} of {session}"
         if measurements := result.measurements:
-            if energy := _energy(measurements):
+            if energy := _energy(result.summary):
                 yield f"{name}: energy: {energy}"
             if prompts := _prompts(measurements[-1]):
                 yield f"{name}: prompts: {prompts}"
@@ -29,9 +28,8 @@ def lines(collected: Collected) -> Iterator[str]:
                 yield f"{name}: model: {', '.join(model)}"
 
 
-def _energy(measurements: Sequence[Measurement]) -> str:
+def _energy(summary: Mapping[str, Summary]) -> str:
     """Of a run of the workload; in watt hours, too, which bills are in."""
-    summary = summarise(measurements)
     energy, duration, power = (
         summary[name].median for name in ("energy_j", "duration_s", "power_mean_w")
     )

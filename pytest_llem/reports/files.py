@@ -44,8 +44,7 @@ def write(path: Path, content: str | bytes | Iterable[str]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part if isinstance(part, bytes) else part.encode())
+            file.writelines(part if isinstance(part, bytes) else part.encode() for part in parts)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -50,7 +50,7 @@ def document(
         environment=environment,
         measurements=tuple(collected.outcomes),
         experiments=tuple(
-            _experiment(*key, result) for key, result in collected.experiments().items()
+            _experiment(*key, result) for key, result in collected.experiments.items()
         ),
         notices=tuple(notices),
         skipped_points=tuple(from_dict(SkippedPoint, point) for point in skipped_points),

@@ -34,7 +34,7 @@ def of_verdicts(verdicts: Sequence[Verdict]) -> dict[str, float]:
 
 def of_session(collected: Collected) -> dict[str, Any]:
     """How much was measured, how gates ended, and the medians of each experiment."""
-    experiments = collected.experiments()
+    experiments = collected.experiments
     return {
         "measurements": sum(len(result.measurements) for result in experiments.values()),
         "gates": dict(Counter(gate.outcome for gate in collected.gates)),

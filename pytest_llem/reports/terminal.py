@@ -28,7 +28,7 @@ def lines(collected: Collected, width: int | None = None, *, brief: bool = False
     """
     legend = Legend()
     skipped: list[str] = []
-    experiments = collected.experiments()
+    experiments = collected.experiments
     for study, file in dict.fromkeys(key[:2] for key in experiments):
         own = {key[2]: result for key, result in experiments.items() if key[:2] == (study, file)}
         if reason := _skipped(list(own.values())):
@@ -64,7 +64,7 @@ def wrapped(found: Line, width: int | None) -> list[Line]:
 
 def _judged(collected: Collected) -> Iterator[Line]:
     """What was compared, and what gates have to say beyond that all is well."""
-    for (_, _, name), result in collected.experiments().items():
+    for (_, _, name), result in collected.experiments.items():
         for metric, found in result.comparisons.items():
             yield Line(f"{name}: {metric}: {found if isinstance(found, str) else found.text}")
     for gate in collected.gates:
@@ -77,7 +77,7 @@ def _judged(collected: Collected) -> Iterator[Line]:
 
 def _doubtful(collected: Collected) -> Iterator[str]:
     """What speaks against figures, each with what to do about it."""
-    for (_, _, name), result in collected.experiments().items():
+    for (_, _, name), result in collected.experiments.items():
         for measurement in result.measurements:
             yield from (f"{name}: integrity: {problem}" for problem in measurement.integrity)
             yield from (f"{name}: warning: {text}" for text in measurement.warnings)

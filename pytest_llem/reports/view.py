@@ -244,7 +244,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _rows(report: Report) -> Iterator[Row]:
-    collected = Collected(report.measurements, ()).experiments()
+    collected = Collected(report.measurements, ()).experiments
     gates = {(gate.study, gate.file, gate.experiment): gate for gate in report.gates}
     varied = _varied(report.experiments)
     for number, one in enumerate(report.experiments, 1):

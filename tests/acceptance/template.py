@@ -97,6 +97,10 @@ def _import_all() -> None:
     for name in wanted:
         with contextlib.suppress(ImportError):  # the SDK of Docker needn't be installed
             importlib.import_module(name)
+    # What pydantic makes of a record's types takes as long as many an import.
+    validate = importlib.import_module("pytest_llem.study.schema").validate
+    for module, name in (("study.keys", "Execution"), ("experiment", "Experiment")):
+        validate(getattr(importlib.import_module(f"pytest_llem.{module}"), name), {})
     # Pytest would warn that it comes too late to have a say in how the plugin is imported; this
     # word keeps it from wanting to.
     package_itself = sys.modules["pytest_llem"]
