@@ -43,6 +43,7 @@ _UNTOLD = {
     "registry": "",
     "platform": "it",
     "root": "Docker's own directory",
+    "silence": "long",
     "command": "such command",
     "device": "such device",
     "devices": "see nvidia-smi -L",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,9 @@ Progress = Callable[[int, int], None]
 """Told of bytes that are here, and of bytes in all; the latter grows while layers are found.
 
 Told at the beginning, when both are 0, and whenever there is news."""
+
+_SILENCE_S = 600.0
+"""A daemon tells of each piece that it fetches or unpacks; longest it checks a layer's hash."""
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 """Names of processors as Linux has them, to those of images."""
@@ -55,6 +58,7 @@ def ensure(
     name: str,
     pull: Literal["missing", "never"] = "missing",
     progress: Progress | None = None,
+    silence_s: float = _SILENCE_S,
 ) -> Image:
     """An image, fetched where it is missing and may be.
 
@@ -65,6 +69,7 @@ def ensure(
         name: ``[registry/]repository[:tag][@digest]``.
         pull: whether it may be fetched.
         progress: told now and then while it is.
+        silence_s: so long the daemon may tell nothing of it.
 
     Raises:
         ContainerError: when there is no such image, or none that this daemon can run.
@@ -78,7 +83,7 @@ def ensure(
             fix=f"docker pull {name}  # or allow it: --llem-pull=missing",
         )
     if image is None:
-        _fetch(daemon, name, progress)
+        _fetch(daemon, name, progress, silence_s)
         image = look(daemon, name)
         if image is None:
             raise translate(_Said(f"no such image: {name}"), "create", image=name)
@@ -117,8 +122,9 @@ class _Said(Exception):
     """Something the daemon wrote into a stream of events instead of refusing."""
 
 
-def _fetch(daemon: Daemon, name: str, progress: Progress | None) -> None:
+def _fetch(daemon: Daemon, name: str, progress: Progress | None, silence_s: float) -> None:
     about = {
+        "silence": f"{silence_s:g} s",
         "url": daemon.url,
         "image": name,
         "root": daemon.info.get("DockerRootDir"),
@@ -126,7 +132,11 @@ def _fetch(daemon: Daemon, name: str, progress: Progress | None) -> None:
     }
     layers = _Layers()
     told = progress or (lambda _done, _total: None)
-    with translated("pull", **about), contextlib.closing(_events(daemon, name)) as events:
+    with (
+        translated("pull", **about),
+        _limited(daemon.api, "/images/create", silence_s),
+        contextlib.closing(_events(daemon, name)) as events,
+    ):
         told(0, 0)
         for event in events:
             if error := event.get("errorDetail") or event.get("error"):
@@ -140,6 +150,30 @@ def _events(daemon: Daemon, name: str) -> Generator[dict[str, Any], None, None]:
     """What the daemon tells while it fetches; closed early, it stops fetching."""
     events: Generator[dict[str, Any], None, None] = daemon.api.pull(name, stream=True, decode=True)
     yield from events
+
+
+@contextlib.contextmanager
+def _limited(api: Any, path: str, silence_s: float) -> Iterator[None]:
+    """Have calls of a path fail when nothing is heard for so long: docker-py waits for ever."""
+    from requests.adapters import BaseAdapter
+
+    inner = api.get_adapter(api.base_url)
+
+    class Limited(BaseAdapter):
+        """A transport of requests for what begins with its prefix."""
+
+        def send(self, *request: Any, **how: Any) -> Any:
+            return inner.send(*request, **{**how, "timeout": silence_s})
+
+        def close(self) -> None:
+            """Leave the other one open."""
+
+    prefix = f"{api.base_url}/v{api.api_version}{path}"
+    api.mount(prefix, Limited())
+    try:
+        yield
+    finally:
+        del api.adapters[prefix]
 
 
 class _Layers:

@@ -80,6 +80,13 @@ CONNECT: tuple[Saying, ...] = (
 PULL: tuple[Saying, ...] = (
     say(
         ("pull",),
+        r"read timed out",
+        "pull stalled",
+        "for {silence} the Docker daemon told nothing of {image}, which it was fetching",
+        "docker pull {image}  # shows how far it comes; what is there already isn't fetched twice",
+    ),
+    say(
+        ("pull",),
         r"no space left on device",
         "disk full",
         "the disk of the Docker daemon is full: {image} can't be fetched",

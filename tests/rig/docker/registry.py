@@ -27,6 +27,7 @@ __all__ = [
     "OTHER_ARCHITECTURE",
     "RATE_LIMITED",
     "SLOW",
+    "STALLED",
     "UNAUTHORIZED",
     "UNKNOWN",
     "WHOLE",
@@ -37,6 +38,8 @@ WHOLE = "whole/image"
 """Is pulled, with the tags ``1`` and ``latest``; no other tag is there."""
 SLOW = "slow/image"
 """As WHOLE, a piece at a time."""
+STALLED = "stalled/image"
+"""As WHOLE, of which the second half doesn't come while the registry is there."""
 OTHER_ARCHITECTURE = "other-architecture/image"
 """Has an image for another kind of processor only."""
 UNAUTHORIZED = "unauthorized/image"
@@ -128,6 +131,7 @@ class Registry:
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.registry = self
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.closed = threading.Event()
 
     def __enter__(self) -> Registry:
         self._thread.start()
@@ -139,6 +143,7 @@ class Registry:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -216,6 +221,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         size = registry.layer.stat().st_size
         self._head(200, "application/octet-stream", size)
         with registry.layer.open("rb") as file:
+            if name == STALLED:
+                self.wfile.write(file.read(size // 2))
+                registry.closed.wait()
+                return None
             if name != SLOW:
                 return shutil.copyfileobj(file, self.wfile)
             pieces = 20

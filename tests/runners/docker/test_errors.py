@@ -196,6 +196,11 @@ ROWS: list[tuple[Phase, str, str]] = [
         "daemon lost",
     ),
     ("start", "UnixHTTPConnectionPool: Read timed out. (read timeout=10)", "no answer"),
+    (
+        "pull",
+        "UnixHTTPConnectionPool(host='localhost', port=None): Read timed out.",
+        "pull stalled",
+    ),
 ]
 
 

@@ -14,7 +14,7 @@ from pytest_llem.runners.docker.image import ensure, look
 from tests.rig.docker import images
 from tests.rig.docker.daemon import Daemon
 from tests.rig.docker.fixtures import MakeDaemon
-from tests.rig.docker.registry import SLOW, WHOLE, Registry
+from tests.rig.docker.registry import SLOW, STALLED, WHOLE, Registry
 
 pytestmark = [pytest.mark.docker, pytest.mark.once]
 
@@ -92,3 +92,22 @@ def test_fetching_stops_when_it_is_interrupted(make_daemon: MakeDaemon, registry
         with pytest.raises(KeyboardInterrupt):
             ensure(reached, name, "missing", stop)
         assert look(reached, name) is None
+
+
+def test_a_fetch_of_which_nothing_is_heard_ends(
+    make_daemon: MakeDaemon, registry: Registry
+) -> None:
+    empty = make_daemon(gpus=False, base=False)
+    name = f"{registry.repository(STALLED)}:1"
+    told: list[tuple[int, int]] = []
+    with contextlib.closing(connect({"DOCKER_HOST": empty.url})) as reached:
+        limit_s = reached.api.timeout
+        with pytest.raises(ContainerError, match=f"for 5 s .* told nothing of {name}") as caught:
+            ensure(reached, name, "missing", lambda *bytes_: told.append(bytes_), silence_s=5)
+        # Other calls have the limits that they had.
+        assert look(reached, name) is None
+        assert reached.api.timeout == limit_s
+        assert not [prefix for prefix in reached.api.adapters if "images" in prefix]
+    assert (caught.value.phase, caught.value.cause) == ("pull", "pull stalled")
+    assert caught.value.fix.startswith(f"docker pull {name}")
+    assert 0 < told[-1][0] < told[-1][1]
