@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from pytest_llem.demands import Limit, RunnerSpec
 from pytest_llem.experiment import Experiment, Prompts
@@ -21,6 +22,7 @@ from pytest_llem.wire import to_dict
 
 __all__ = [
     "DIGEST",
+    "QUANTITIES",
     "UNHURRIED",
     "completion",
     "detected",
@@ -38,6 +40,9 @@ __all__ = [
 ]
 
 DIGEST = "d" * 64
+
+QUANTITIES = st.just(0.0) | st.floats(1e-12, 1e9)
+"""What may be measured: nothing, or so much that its smallest parts are floats with all digits."""
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For generated examples: a busy machine is no failure."""

@@ -128,7 +128,7 @@ def test_a_session_that_ends_between_measurements_leaves_no_kept_engine(
     entered = wait_for(ready.exists, 60)
     before = len(marked(token))
     process.send_signal(number)
-    gone = wait_for(lambda: process.poll() is not None and not marked(token), 2 * patience_s())
+    gone = wait_for(lambda: process.poll() is not None and not marked(token), 5 * patience_s())
     left = marked(token)
     for leftover in left:
         leftover.kill()

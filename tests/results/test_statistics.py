@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import random
 from random import Random
 
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from pytest_llem.metrics import METRICS
 from pytest_llem.records import Figure, Quality, Summary
 from pytest_llem.results.statistics import CONFIDENCE, interval, summarise, summarise_figures
-from tests.builders import UNHURRIED, estimated, measurement, unmeasured
+from tests.builders import QUANTITIES, UNHURRIED, estimated, measurement, unmeasured
 
-VALUES = st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=12)
+VALUES = st.lists(QUANTITIES | QUANTITIES.map(operator.neg), min_size=1, max_size=12)
 # To be multiplied with powers of two, without a rounding.
 EXACT = st.lists(st.integers(-(2**40), 2**40).map(lambda n: n / 1024), min_size=1, max_size=12)
 

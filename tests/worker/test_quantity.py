@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pytest_llem.records import WORST_FIRST, Reading
 from pytest_llem.worker.energy import energy
 from pytest_llem.worker.quantity import of_reading, total
-from tests.builders import UNHURRIED, reading
+from tests.builders import QUANTITIES, UNHURRIED, reading
 
-JOULES = st.floats(0.0, 1e9)
+JOULES = QUANTITIES
 DOUBTS = st.sampled_from(["ok", "short", "degraded"])
 
 
@@ -23,7 +23,7 @@ def readings() -> st.SearchStrategy[Reading]:
     return st.builds(
         reading,
         JOULES,
-        uncertainty_j=st.floats(0.0, 1e6),
+        uncertainty_j=st.just(0.0) | st.floats(1e-12, 1e6),
         systematic=st.floats(0.0, 1.0),
         quality=DOUBTS,
         reason=st.none() | st.sampled_from(["few updates", "shared"]),

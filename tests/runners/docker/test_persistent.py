@@ -378,27 +378,19 @@ def _killed_container(session: Session) -> None:
     container.kill()
 
 
-def _little_memory(session: Session) -> None:
-    (container,) = session.containers
-    container.update(mem_limit="96m", memswap_limit="96m")
-
-
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
         (_killed_engine, "somebody killed the worker with SIGKILL"),
         (_killed_container, "somebody else killed the container"),
-        (_little_memory, "the container had no memory left"),
     ],
 )
 def test_a_measurement_that_lost_its_engine_is_made_again_in_another_container(
     open_session: Callable[..., Session], harm: Callable[[Session], None], words: str
 ) -> None:
     session = open_session()
-    options = {"token_s": 0.3, "hoard": 256 * 2**20}
-    hurt = During("load", lambda: harm(session))
-    if harm is not _little_memory:
-        hurt = During("measure", lambda: harm(session))
+    options = {"token_s": 0.3}
+    hurt = During("measure", lambda: harm(session))
     session.measure(options, hurt)
     assert hurt.done
     assert session.place["attempts"] == 2
@@ -407,6 +399,23 @@ def test_a_measurement_that_lost_its_engine_is_made_again_in_another_container(
     assert len(session.containers) == 1
     session.measure(options)
     assert (session.place["attempts"], len(session.place["restarts"])) == (1, 1)
+
+
+def test_a_measurement_that_had_too_little_memory_is_made_again_in_another_container(
+    open_session: Callable[..., Session],
+) -> None:
+    session = open_session()
+    options = {"hoard": 256 * 2**20}
+    session.measure(options)
+    # Nobody hoards while nothing is measured: no less than is in use can be asked for.
+    (container,) = session.containers
+    container.update(mem_limit="96m", memswap_limit="96m")
+    session.measure(options)
+    assert session.place["attempts"] == 2
+    (why,) = session.place["restarts"]
+    assert "the container had no memory left" in why
+    (other,) = session.containers
+    assert other.id != container.id
 
 
 def test_an_engine_that_always_dies_fails_its_own_measurements_only(
