@@ -209,14 +209,14 @@ def test_other_engines_of_a_backend_have_the_same_container(
 def test_there_is_a_delay_after_each_start_of_a_container(
     open_session: Callable[..., Session],
 ) -> None:
-    session = open_session(warmup_delay=1.5)
+    session = open_session(warmup_delay=5)
     took_s = []
     for word in "ab":
         begun_s = time.monotonic()
         session.measure({"word": word})
         took_s.append(time.monotonic() - begun_s)
-    assert took_s[0] > 1.5
-    assert took_s[0] - took_s[1] > 0.7
+    assert took_s[0] > 5
+    assert took_s[0] - took_s[1] > 1
 
 
 def test_an_engines_exception_is_no_reason_for_another_container(
